@@ -1,0 +1,34 @@
+# Two commands from a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test test-all lint clean
+
+demo: $(VENV)/installed
+	$(PY) -m scripts.demo --out=out/demo
+
+test: $(VENV)/installed-dev
+	$(PY) -m pytest
+
+test-all: $(VENV)/installed-dev
+	$(PY) -m pytest -m ""
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps rise with setup.cfg, so a changed dependency is installed before the next run.
+$(VENV)/installed: setup.cfg | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-dev: setup.cfg | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $(VENV)/installed $@

@@ -1,0 +1,1 @@
+"""Flax networks and what trains them (empty for now)."""

@@ -1,0 +1,1 @@
+"""The ground floor: the types everybody shows (camera, mesh, image) and their pixels."""

@@ -1,0 +1,1 @@
+"""Gaussians and a material become motion (empty for now)."""
