@@ -1,12 +1,20 @@
-"""Cameras: from points in the world to pixels.
+"""Cameras: from points in the world to pixels, and back along rays.
 
 Camera axes: x right, y down, z forward (into the picture). World: metres, y up. Pixels: x right,
-y down, the centre of the top left pixel at (0.5, 0.5).
+y down, the centre of the top left pixel at (0.5, 0.5). A head looks along +z, so the camera of
+azimuth zero stands on the +z side of it; a growing azimuth moves the camera towards +x.
+
+Axes: F frames.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
+
+DEFAULT_FOV_DEGREES = 30.0  # over the shorter side of the picture: a portrait lens
 
 
 @struct.dataclass
@@ -20,6 +28,14 @@ class Camera:
     width: int = struct.field(pytree_node=False)
     height: int = struct.field(pytree_node=False)
     orthographic: bool = struct.field(pytree_node=False, default=False)
+
+
+@struct.dataclass
+class Rays:
+    """Half lines, one a pixel."""
+
+    origins: jax.Array  # [..., 3] metres
+    directions: jax.Array  # [..., 3] unit length
 
 
 def world_to_camera(camera: Camera, points: jax.Array) -> jax.Array:
@@ -38,3 +54,140 @@ def project(camera: Camera, points: jax.Array) -> tuple[jax.Array, jax.Array]:
     if not camera.orthographic:
         xy = xy / jnp.maximum(depth, 1e-6)[..., None]
     return xy * camera.focal + camera.center, depth
+
+
+def camera_position(camera: Camera) -> jax.Array:
+    """Returns where the camera stands in the world [3], metres."""
+    return -camera.translation @ camera.rotation
+
+
+def look_at(
+    eye: jax.Array, target: jax.Array, up: jax.Array | Sequence[float] = (0.0, 1.0, 0.0)
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the world-to-camera rotation [3, 3] and translation [3] of a camera at `eye`.
+
+    The camera looks at `target`, and `up` points up in its picture. Where it looks along `up`
+    itself, the world's z axis takes that part.
+    """
+    eye, target, up = (jnp.asarray(value, jnp.result_type(float)) for value in (eye, target, up))
+    forward = (target - eye) / jnp.linalg.norm(target - eye)
+    side = jnp.cross(forward, up)
+    is_steep = jnp.linalg.norm(side) < 1e-6 * jnp.linalg.norm(up)
+    # At the pole the picture's top points away from the viewer's side of the head.
+    side = jnp.where(is_steep, jnp.cross(forward, jnp.array([0.0, 0.0, 1.0], side.dtype)), side)
+    right = side / jnp.linalg.norm(side)
+    rotation = jnp.stack([right, jnp.cross(forward, right), forward])
+    return rotation, -rotation @ eye
+
+
+def perspective_camera(
+    eye: jax.Array,
+    target: jax.Array,
+    width: int,
+    height: int,
+    fov_degrees: float = DEFAULT_FOV_DEGREES,
+) -> Camera:
+    """Builds the camera at `eye` that sees `fov_degrees` over its shorter side."""
+    rotation, translation = look_at(eye, target)
+    focal = 0.5 * min(width, height) / np.tan(np.radians(fov_degrees) / 2)
+    return _centered(rotation, translation, focal, width, height, orthographic=False)
+
+
+def orthographic_camera(
+    eye: jax.Array, target: jax.Array, width: int, height: int, extent: float
+) -> Camera:
+    """Builds the orthographic camera that sees `extent` metres over its shorter side."""
+    rotation, translation = look_at(eye, target)
+    focal = min(width, height) / extent
+    return _centered(rotation, translation, focal, width, height, orthographic=True)
+
+
+def _centered(rotation, translation, focal, width, height, orthographic) -> Camera:
+    return Camera(
+        rotation=rotation,
+        translation=translation,
+        focal=jnp.full(2, focal, rotation.dtype),
+        center=jnp.array([width / 2, height / 2], rotation.dtype),
+        width=width,
+        height=height,
+        orthographic=orthographic,
+    )
+
+
+def orbit(
+    target: jax.Array,
+    extent: float,
+    num_frames: int,
+    width: int,
+    height: int,
+    elevation_degrees: float = 0.0,
+    azimuth_degrees: tuple[float, float] = (0.0, 360.0),
+    fov_degrees: float = DEFAULT_FOV_DEGREES,
+    orthographic: bool = False,
+) -> list[Camera]:
+    """Returns the cameras of a turntable around `target`, all of one shape.
+
+    Args:
+      target: [3] what the cameras look at, metres.
+      extent: metres of the target's plane that fill the picture's shorter side; sets the distance.
+      num_frames: F; the last azimuth is left out, so that a full turn loops.
+      width: of the picture, pixels.
+      height: of the picture, pixels.
+      elevation_degrees: of the cameras above the target's horizon.
+      azimuth_degrees: first and last azimuth, zero at +z, growing towards +x.
+      fov_degrees: of a perspective camera, over the shorter side.
+      orthographic: leaves perspective out; the distance then only sets the depth's zero.
+    """
+    target = np.asarray(target, np.float64)
+    distance = 0.5 * extent / np.tan(np.radians(fov_degrees) / 2)
+    elevation = np.radians(elevation_degrees)
+    cameras = []
+    for azimuth in np.radians(np.linspace(*azimuth_degrees, num_frames, endpoint=False)):
+        flat = np.cos(elevation)
+        away = np.array([flat * np.sin(azimuth), np.sin(elevation), flat * np.cos(azimuth)])
+        eye = target + distance * away
+        if orthographic:
+            cameras.append(orthographic_camera(eye, target, width, height, extent))
+        else:
+            cameras.append(perspective_camera(eye, target, width, height, fov_degrees))
+    return cameras
+
+
+def scale_camera(camera: Camera, factor: int) -> Camera:
+    """Returns the camera of the same view with `factor` times the pixels on each side."""
+    return camera.replace(
+        focal=camera.focal * factor,
+        center=camera.center * factor,
+        width=camera.width * factor,
+        height=camera.height * factor,
+    )
+
+
+def pixel_centers(width: int, height: int) -> jax.Array:
+    """Returns the pixel positions [height, width, 2] of the pixels' centres."""
+    x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)
+    return jnp.stack([x, y], -1)
+
+
+def pixel_rays(camera: Camera, pixels: jax.Array) -> Rays:
+    """Returns the rays through `pixels` [..., 2].
+
+    A perspective camera's rays leave from where it stands, an orthographic camera's from the plane
+    of depth zero.
+    """
+    xy = (pixels - camera.center) / camera.focal
+    if camera.orthographic:
+        local = jnp.concatenate([xy, jnp.zeros_like(xy[..., :1])], -1)
+        origins = (local - camera.translation) @ camera.rotation
+        directions = jnp.broadcast_to(camera.rotation[2], origins.shape)
+    else:
+        local = jnp.concatenate([xy, jnp.ones_like(xy[..., :1])], -1)
+        local = local / jnp.linalg.norm(local, axis=-1, keepdims=True)
+        directions = local @ camera.rotation
+        origins = jnp.broadcast_to(camera_position(camera), directions.shape)
+    return Rays(origins, directions)
+
+
+def camera_rays(camera: Camera) -> Rays:
+    """Returns the rays through all pixel centres, leaves [height, width, 3]."""
+    return pixel_rays(camera, pixel_centers(camera.width, camera.height))

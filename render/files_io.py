@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one."""
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
@@ -25,6 +26,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, data: dict) -> None:
+    """Writes `data` as indented JSON; arrays and array scalars become lists and numbers."""
+    text = json.dumps(data, indent=2, allow_nan=False, default=lambda value: value.tolist())
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _umask() -> int:

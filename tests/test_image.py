@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from PIL import Image
+
+from render.image import (
+    box_downsample,
+    contact_sheet,
+    linear_to_srgb,
+    psnr,
+    resize,
+    resize_to_fit,
+    srgb_to_linear,
+    to_bytes,
+)
+from render.image_io import read_photo, write_image
+
+# Four corners of different colours: red, green / blue, white.
+CORNERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
+
+
+def test_srgb_matches_the_standard_and_inverts():
+    encoded = jnp.array([0.0, 0.04045, 0.5, 1.0])
+    linear = jnp.array([0.0, 0.0031308, 0.2140411, 1.0])
+    np.testing.assert_allclose(srgb_to_linear(encoded), linear, atol=1e-6)
+    ramp = jnp.linspace(0, 1, 200)
+    np.testing.assert_allclose(linear_to_srgb(srgb_to_linear(ramp)), ramp, atol=1e-5)
+
+
+def test_srgb_gradients_are_right_and_finite_at_zero():
+    with jax.enable_x64(True):
+        x = jnp.array([0.001, 0.01, 0.2, 0.9])
+        check_grads(jax.jit(srgb_to_linear), (x,), order=1)
+        check_grads(jax.jit(linear_to_srgb), (x,), order=1)
+    for function in (srgb_to_linear, linear_to_srgb):
+        assert np.isfinite(jax.vmap(jax.grad(function))(jnp.array([-0.1, 0.0, 1e-9]))).all()
+
+
+def test_psnr_of_known_noise():
+    image = jnp.full((8, 8, 3), 0.5)
+    np.testing.assert_allclose(psnr(image + 0.1, image), 20.0, atol=1e-4)
+    assert psnr(image, image) == np.inf
+
+
+def test_resize_keeps_a_ramp_and_its_sides():
+    ramp = jnp.broadcast_to(jnp.linspace(0, 1, 40)[:, None, None], (40, 30, 3))
+    small = resize(ramp, 20, 15)
+    assert small.shape == (20, 15, 3)
+    np.testing.assert_allclose(small[2:-2], box_downsample(ramp, 2)[2:-2], atol=0.01)
+    assert resize_to_fit(ramp, 10).shape == (10, 8, 3)
+    assert resize_to_fit(ramp, 40) is ramp
+
+
+def test_box_downsample_is_the_mean_of_blocks():
+    image = jnp.arange(24.0).reshape(4, 6, 1)
+    np.testing.assert_allclose(
+        box_downsample(image, 2)[..., 0], [[3.5, 5.5, 7.5], [15.5, 17.5, 19.5]]
+    )
+
+
+def test_bytes_round_and_clip():
+    found = to_bytes(np.array([-1.0, 0.0, 0.498, 0.5, 1.0, 2.0, np.nan]))
+    np.testing.assert_array_equal(found, [0, 0, 127, 128, 255, 255, 0])
+    assert to_bytes(CORNERS) is CORNERS
+
+
+def test_a_contact_sheet_holds_all_pictures():
+    images = [np.full((4, 6, 3), 0.1), np.full((2, 2), 0.5), np.full((4, 6, 3), 0.3)]
+    sheet = contact_sheet(images, columns=2, gap=1)
+    assert sheet.shape == (9, 13, 3)
+    np.testing.assert_allclose(sheet[:4, :6], 0.1)
+    np.testing.assert_allclose(sheet[1:3, 9:11], 0.5)  # in the middle of its cell
+    np.testing.assert_allclose(sheet[5:, :6], 0.3)
+    np.testing.assert_allclose(sheet[5:, 7:], 1.0)
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([], 2)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("shape", [(12, 9, 3), (12, 9), (12, 9, 1)])
+def test_what_is_written_is_read(tmp_path, suffix, shape):
+    image = np.broadcast_to(np.linspace(0, 1, 12).reshape(12, *[1] * (len(shape) - 1)), shape)
+    write_image(tmp_path / f"new/image{suffix}", image)
+    found = read_photo(tmp_path / f"new/image{suffix}")
+    assert found.dtype == np.float32 and found.shape == (12, 9, 3)
+    np.testing.assert_allclose(found, image.reshape(12, 9, -1) * np.ones(3), atol=0.03)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"image{suffix}"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(tmp_path, orientation):
+    # What a camera writes that was held so: the upright picture, turned the other way.
+    turns = {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    upright = np.kron(CORNERS, np.ones((8, 12, 1), np.uint8))
+    picture = Image.fromarray(upright)
+    for turn in turns.get(orientation, []):
+        picture = picture.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "photo.png", exif=exif)
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.png"), upright / np.float32(255))
+
+
+def test_transparency_shows_white(tmp_path):
+    rgba = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    np.testing.assert_allclose(
+        read_photo(tmp_path / "a.png"), [[[1, 0, 0], [1, 1, 1], [0.8, 0.8, 0.8]]], atol=1e-6
+    )
+
+
+def test_palettes_with_transparency_show_white(tmp_path):
+    picture = Image.fromarray(CORNERS).convert("P", palette=Image.Palette.ADAPTIVE)
+    picture.info["transparency"] = picture.getpixel((0, 0))
+    picture.save(tmp_path / "a.png", transparency=picture.getpixel((0, 0)))
+    found = read_photo(tmp_path / "a.png")
+    np.testing.assert_allclose(found[0, 0], 1.0)
+    np.testing.assert_allclose(found[0, 1], [0, 1, 0], atol=0.02)
+
+
+def test_grey_of_8_and_16_bits(tmp_path):
+    ramp = np.linspace(0, 1, 6).reshape(2, 3)
+    Image.fromarray((ramp * 255).astype(np.uint8)).save(tmp_path / "8.png")
+    Image.fromarray((ramp * 65535).astype(np.uint16)).save(tmp_path / "16.png")
+    Image.fromarray((ramp * 65535).astype(np.uint16)).save(tmp_path / "16.tif")
+    for name, tolerance in (("8.png", 1 / 255), ("16.png", 1e-4), ("16.tif", 1e-4)):
+        found = read_photo(tmp_path / name)
+        np.testing.assert_allclose(found, np.repeat(ramp[..., None], 3, -1), atol=tolerance)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0 no"])
+def test_what_is_no_image_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"expected an image, found .*photo\.png") as error:
+        read_photo(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_image_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(noise).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match="expected an image"):
+            read_photo(tmp_path / name)
+
+
+def test_a_missing_image_is_refused(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(ValueError, match="expected an image file, found nothing at"):
+            read_photo(path)

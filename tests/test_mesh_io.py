@@ -1,0 +1,176 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import trimesh
+
+from render.image import srgb_to_linear
+from render.image_io import write_image
+from render.mesh import Mesh, vertex_normals
+from render.mesh_io import read_mesh, write_glb, write_obj, write_ply
+
+# A pyramid. Its base is vertex 0..3, its top vertex 4.
+VERTICES = np.array(
+    [[-0.1, 0, -0.1], [0.1, 0, -0.1], [0.1, 0, 0.1], [-0.1, 0, 0.1], [0.012345, 0.15, 0]]
+)
+TRIANGLES = np.array([[0, 1, 2], [0, 2, 3], [0, 4, 1], [1, 4, 2], [2, 4, 3], [3, 4, 0]])
+COLORS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.25, 0.03], [1, 1, 1]])
+
+
+def plain():
+    return Mesh(jnp.array(VERTICES, jnp.float32), jnp.array(TRIANGLES))
+
+
+def colored():
+    return plain().replace(colors=jnp.array(COLORS, jnp.float32))
+
+
+def textured():
+    """Every triangle has its own piece of the texture: each edge is a seam."""
+    uvs = np.random.default_rng(0).random((18, 2)).astype(np.float32)
+    texture = np.random.default_rng(1).random((12, 16, 3)).astype(np.float32)
+    return plain().replace(
+        uvs=jnp.array(uvs),
+        uv_triangles=jnp.arange(18).reshape(6, 3),
+        texture=jnp.array(texture),
+    )
+
+
+WRITERS = {".obj": write_obj, ".ply": write_ply, ".glb": write_glb}
+
+
+def write(folder, suffix, mesh):
+    path = folder / f"new/head{suffix}"
+    WRITERS[suffix](path, mesh)
+    return path
+
+
+@pytest.mark.parametrize("make", [plain, colored, textured])
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_trimesh_finds_the_same_surface(tmp_path, suffix, make):
+    found = trimesh.load_mesh(write(tmp_path, suffix, make()), process=False)
+    corners = np.asarray(found.vertices)[found.faces]
+    order = np.lexsort(corners.reshape(6, 9).round(6).T)
+    expected = VERTICES[TRIANGLES]
+    expected = expected[np.lexsort(expected.reshape(6, 9).round(6).T)]
+    np.testing.assert_allclose(corners[order], expected, atol=1e-6)
+    assert found.volume > 0  # counter-clockwise from outside
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".ply"])
+def test_trimesh_finds_the_colors(tmp_path, suffix):
+    found = trimesh.load_mesh(write(tmp_path, suffix, colored()), process=False)
+    np.testing.assert_allclose(found.visual.vertex_colors[:, :3] / 255, COLORS, atol=1 / 255)
+
+
+def test_colors_of_glb_are_linear_as_its_standard_says(tmp_path):
+    scene = trimesh.load_scene(write(tmp_path, ".glb", colored()), process=False)
+    (part,) = scene.geometry.values()
+    colors = part.visual.vertex_attributes["color"]
+    np.testing.assert_allclose(colors, srgb_to_linear(COLORS), atol=1e-6)
+    assert part.visual.material.metallicFactor == 0.0
+    normals = vertex_normals(colored().vertices, colored().triangles)
+    np.testing.assert_allclose(part.vertex_normals, normals, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".glb"])
+def test_trimesh_finds_the_texture_and_where_it_goes(tmp_path, suffix):
+    mesh = textured()
+    found = trimesh.load_mesh(write(tmp_path, suffix, mesh), process=False)
+    corners = np.concatenate([found.vertices[found.faces], found.visual.uv[found.faces]], -1)
+    expected = np.concatenate([VERTICES[TRIANGLES], mesh.uvs[mesh.uv_triangles]], -1)
+    order, expected_order = (np.lexsort(c.reshape(6, 15).round(4).T) for c in (corners, expected))
+    np.testing.assert_allclose(corners[order], expected[expected_order], atol=1e-6)
+    material = found.visual.material
+    picture = material.image if suffix == ".obj" else material.baseColorTexture
+    pixels = np.asarray(picture.convert("RGB")) / 255
+    np.testing.assert_allclose(pixels, mesh.texture, atol=0.003)
+
+
+def test_obj_keeps_indices_of_texture_coordinates_apart(tmp_path):
+    path = write(tmp_path, ".obj", textured())
+    lines = path.read_text().splitlines()
+    assert sum(line.startswith("v ") for line in lines) == 5
+    assert sum(line.startswith("vt ") for line in lines) == 18
+    assert [line for line in lines if line.startswith("f ")][1] == "f 1/4 3/5 4/6"
+    assert {entry.name for entry in path.parent.iterdir()} == {
+        "head.obj",
+        "head.mtl",
+        "texture.png",
+    }
+    # Relative names: the folder may move.
+    assert (
+        "mtllib head.mtl" in lines and "map_Kd texture.png" in path.with_suffix(".mtl").read_text()
+    )
+    paths = write_obj(path, textured(), texture_name="skin.png")
+    assert [entry.name for entry in paths] == ["head.obj", "head.mtl", "skin.png"]
+
+
+@pytest.mark.parametrize("make", [plain, colored, textured])
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_what_is_written_is_read(tmp_path, suffix, make):
+    mesh = make()
+    found = read_mesh(write(tmp_path, suffix, mesh))
+    corners = found.vertices[found.triangles]
+    np.testing.assert_allclose(corners, VERTICES[TRIANGLES], atol=1e-6)
+    if make is colored:
+        np.testing.assert_allclose(found.colors, COLORS, atol=1 / 255)
+    else:
+        assert found.colors is None
+    if make is textured and suffix != ".ply":
+        np.testing.assert_allclose(found.texture, mesh.texture, atol=0.003)
+        assert found.uvs.shape == (18, 2)
+        found_uvs, uvs = found.uvs[found.uv_triangles], mesh.uvs[mesh.uv_triangles]
+        np.testing.assert_allclose(found_uvs, uvs, atol=1e-6)
+    else:
+        assert found.texture is None
+
+
+def test_reading_keeps_the_order_of_vertices_and_triangles(tmp_path):
+    # A vertex of no triangle and coincident ones must not move the others.
+    mesh = Mesh(jnp.array(np.concatenate([VERTICES[:1], VERTICES]), jnp.float32), TRIANGLES + 1)
+    for suffix in WRITERS:
+        found = read_mesh(write(tmp_path, suffix, mesh))
+        np.testing.assert_allclose(found.vertices, mesh.vertices, atol=1e-6)
+        np.testing.assert_array_equal(found.triangles, mesh.triangles)
+
+
+def test_obj_of_other_programs_is_read(tmp_path):
+    (tmp_path / "a.mtl").write_text(
+        "newmtl other\nmap_Kd none.png\nnewmtl skin\n  map_Kd -s 1 1 1 skin.png\nmap_Kd x.png"
+    )
+    (tmp_path / "a.obj").write_text(
+        "# quads, relative indices, normals, a blank line\n\nmtllib a.mtl\no head\n"
+        "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0 0\nvt 1 0 0\nvt 1 1 0\nvn 0 0 1\n"
+        "usemtl skin\ns off\nf 1/1/1 2/2/1 3/3/1 4/1/1\nf -4/-3 -3/-2 -2/-1\n"
+    )
+    write_image(tmp_path / "skin.png", np.full((2, 2, 3), 0.2))
+    found = read_mesh(tmp_path / "a.obj")
+    np.testing.assert_array_equal(found.triangles, [[0, 1, 2], [0, 2, 3], [0, 1, 2]])
+    np.testing.assert_array_equal(found.uv_triangles, [[0, 1, 2], [0, 2, 0], [0, 1, 2]])
+    assert found.vertices.shape == (4, 3) and found.uvs.shape == (3, 2)
+    np.testing.assert_allclose(found.texture, 0.2, atol=1e-3)
+
+
+def test_obj_corners_out_of_range_are_refused(tmp_path):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nf 1 2 4\n")
+    with pytest.raises(ValueError, match=r"expected a mesh, found .*a\.obj: corners 1\.\.4 of 3"):
+        read_mesh(tmp_path / "a.obj")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_what_is_no_mesh_is_refused_in_one_line(tmp_path, suffix):
+    path = tmp_path / f"head{suffix}"
+    with pytest.raises(ValueError, match="expected a mesh file, found nothing at"):
+        read_mesh(path)
+    for content in (b"", b"\x00\x01 no mesh\nat all\n" * 10):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="expected a mesh") as error:
+            read_mesh(path)
+        assert "\n" not in str(error.value)
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"expected a mesh in \.obj, \.ply or \.glb, found head.stl"
+    ):
+        read_mesh("head.stl")
