@@ -1,0 +1,259 @@
+"""Model files of every format become one `MorphableModel`.
+
+| file | format |
+| --- | --- |
+| `default` | the head that ships with the package |
+| `.npz` | this package's own, or a packed ICT head |
+| `.mat` | Basel 2009, Large Scale Face Model, Liverpool-York Head Model |
+| `.h5` | Basel 2017 and 2019 (statismo) |
+| `.bin` | eos, such as the Surrey Face Model |
+| folder | ICT-FaceKit light (`generic_neutral_mesh.obj`, `identity000.obj`, ...) |
+
+The format is told by the content, not by the name. Pickles are never opened: reading one runs it.
+
+Units: metres and [0, 1] albedo in memory, whatever the file held.
+"""
+
+import functools
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.io
+
+from recon import bfm_io, eos_io, ict_io, lsfm_io
+from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
+from recon.paths import (
+    MIN_COMMON,
+    PathTemplate,
+    generate_paths,
+    landmark_misfit,
+    path_template,
+)
+from recon.raw_model import RawModel, guarded, listed, refuse, to_morphable
+from render.files_io import replacing
+
+_DATA = pathlib.Path(__file__).parent / "data"
+_DEFAULT = _DATA / "default_head.npz"
+_ICT_PATHS = _DATA / "ict_paths.npz"  # drawn by recon.paths, with the default head as template
+
+_HALF_FIELDS = ("identity_basis", "expression_basis", "albedo_basis")
+_INDEX_FIELDS = ("triangles", "landmark_vertices", "path_vertices", "uv_triangles", "mirror")
+_FLOAT_FIELDS = (
+    "mean",
+    "identity_sigma",
+    "expression_sd",
+    "expression_bounds",
+    "path_weights",
+    "albedo_mean",
+    "albedo_sigma",
+    "uvs",
+)
+_OPTIONAL_FIELDS = (
+    "albedo_mean",
+    "albedo_basis",
+    "albedo_sigma",
+    "uvs",
+    "uv_triangles",
+    "mirror",
+)
+_OWN = "a model saved by save_npz"
+_FORMATS = "a face model (.npz, .mat, .h5, .bin or an ICT-FaceKit folder)"
+_MOST_MISFIT = (
+    0.3  # ICT against the default head: 0.08; a list that fits another mesh: 0.7 and more
+)
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK\x03\x04"
+_MATLAB_73 = b"MATLAB 7.3"
+_MATLAB_5 = b"MATLAB 5.0"
+
+
+def load_model(source: str | os.PathLike = "default") -> MorphableModel:
+    """Loads a morphable model.
+
+    Landmarks that no published list gives for a mesh are -1, and so are all landmarks of a mesh
+    that is not known; see `recon.landmark_maps`. Contour paths are drawn on load (under a second
+    for 100,000 triangles); where a jaw landmark is -1 its path starts at a guess.
+
+    Args:
+      source: "default" or the path of a file or folder.
+
+    Raises:
+      ValueError: one line, naming the file, what was expected in it and what was found.
+    """
+    if str(source) == "default":
+        return load_npz(_DEFAULT)
+    path = pathlib.Path(source).expanduser()
+    if path.is_dir():
+        folder = ict_io.find_folder(path)
+        if folder is None:
+            raise refuse(path, "an ICT-FaceKit folder", "no generic_neutral_mesh.obj in it")
+        return _finished(ict_io.read_ict(folder), path)
+    head = _first_bytes(path)
+    if head.startswith(_ZIP_MAGIC):
+        return _from_zip(path)
+    if head.startswith(_MATLAB_73):
+        raise refuse(path, _FORMATS, "MATLAB 7.3 (save it in MATLAB with the option -v7)")
+    if head.startswith(_HDF5_MAGIC):
+        return _finished(bfm_io.read_statismo(path), path)
+    if head.startswith(_MATLAB_5) or path.suffix == ".mat":
+        return _finished(_from_matlab(path), path)
+    if eos_io.is_eos(head) or path.suffix == ".bin":
+        return _finished(eos_io.read_eos(path), path)
+    raise refuse(path, _FORMATS, f"a file that starts with {head[:8]!r}" if head else "no bytes")
+
+
+def save_npz(path: str | os.PathLike, model: MorphableModel) -> None:
+    """Writes `model` to `path`: one array per field, `region_<name>` per region.
+
+    Bases are float16 on disk (half the file, an error of about 5e-4 of each entry); fields that are
+    None are left out.
+    """
+    arrays = {}
+    for field in _FLOAT_FIELDS + _HALF_FIELDS + _INDEX_FIELDS:
+        value = getattr(model, field)
+        if value is None:
+            continue
+        dtype = np.int32
+        if field in _FLOAT_FIELDS:
+            dtype = np.float32
+        elif field in _HALF_FIELDS:
+            dtype = np.float16
+        arrays[field] = np.asarray(value).astype(dtype)
+    for region, weight in (model.regions or {}).items():
+        arrays[f"region_{region}"] = np.asarray(weight, np.float32)
+    arrays["expression_names"] = np.array(model.expression_names, dtype=np.str_)
+    arrays["name"] = np.array(model.name, dtype=np.str_)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_npz(path: str | os.PathLike) -> MorphableModel:
+    """Reads what `save_npz` wrote.
+
+    Raises:
+      ValueError: one line, when the file is missing, damaged or is something else.
+    """
+    path = pathlib.Path(path)
+    _first_bytes(path)
+    return _own_model(path, guarded(path, _OWN, functools.partial(_read_zip, path)))
+
+
+def _first_bytes(path: pathlib.Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(128)
+    except OSError as error:
+        raise refuse(path, _FORMATS, error.strerror or type(error).__name__) from error
+
+
+def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+    # Opened here, because np.load and loadmat leave a damaged file open.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def _read_matlab(path: pathlib.Path) -> dict:
+    with open(path, "rb") as file:
+        return scipy.io.loadmat(file, simplify_cells=True)
+
+
+def _from_zip(path: pathlib.Path) -> MorphableModel:
+    arrays = guarded(path, _OWN, functools.partial(_read_zip, path))
+    if "modes" in arrays and "tri" in arrays:
+        return _finished(ict_io.ict_npz(path, arrays), path)
+    return _own_model(path, arrays)
+
+
+def _from_matlab(path: pathlib.Path) -> RawModel:
+    values = guarded(path, "a MATLAB file", functools.partial(_read_matlab, path))
+    values = {key: value for key, value in values.items() if not key.startswith("__")}
+    if "shapeMU" in values:
+        return bfm_io.basel_2009(path, values)
+    if "shp" in values:
+        return lsfm_io.lyhm(path, values)
+    if "components" in values:
+        return lsfm_io.lsfm(path, values)
+    wanted = "'shapeMU' (Basel 2009), 'components' (LSFM) or 'shp' (LYHM)"
+    raise refuse(path, wanted, listed(values))
+
+
+def _own_model(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> MorphableModel:
+    fields = {}
+    for field in _FLOAT_FIELDS + _HALF_FIELDS + _INDEX_FIELDS:
+        if field in arrays:
+            dtype = jnp.int32 if field in _INDEX_FIELDS else jnp.float32
+            fields[field] = jnp.asarray(arrays[field], dtype)
+        elif field not in _OPTIONAL_FIELDS:
+            raise refuse(path, f"{_OWN} with '{field}'", listed(arrays))
+    _check_shapes(path, fields)
+    regions = {
+        key.removeprefix("region_"): jnp.asarray(value, jnp.float32)
+        for key, value in arrays.items()
+        if key.startswith("region_")
+    }
+    return MorphableModel(
+        **fields,
+        regions=regions or None,
+        expression_names=tuple(str(name) for name in arrays.get("expression_names", ())),
+        name=str(arrays.get("name", path.stem)),
+    )
+
+
+def _check_shapes(path: pathlib.Path, fields: dict[str, jnp.ndarray]) -> None:
+    num_vertices = len(fields["mean"])
+    num_identity = fields["identity_sigma"].size
+    num_expression = fields["expression_sd"].size
+    wanted = {
+        "mean": (num_vertices, 3),
+        "identity_basis": (num_vertices, 3, num_identity),
+        "expression_basis": (num_vertices, 3, num_expression),
+        "expression_bounds": (num_expression, 2),
+        "landmark_vertices": (NUM_LANDMARKS,),
+        "path_vertices": (NUM_CONTOUR, *fields["path_weights"].shape[1:]),
+    }
+    for field, shape in wanted.items():
+        if fields[field].shape != shape:
+            raise refuse(path, f"'{field}' of shape {shape}", f"{fields[field].shape}")
+    for field in ("triangles", "landmark_vertices", "path_vertices"):
+        if fields[field].size and int(fields[field].max()) >= num_vertices:
+            raise refuse(path, f"'{field}' below {num_vertices}", str(int(fields[field].max())))
+
+
+def _finished(raw: RawModel, path: pathlib.Path) -> MorphableModel:
+    """Converts a foreign model and draws its contour paths."""
+    model = to_morphable(raw, path)
+    _check_landmarks(model, path)
+    if len(raw.mean) == ict_io.NUM_HEAD and np.array_equal(raw.landmarks, ict_io.LANDMARKS):
+        with np.load(_ICT_PATHS, allow_pickle=False) as file:
+            corners, weights = file["path_vertices"], file["path_weights"]
+    else:
+        corners, weights = generate_paths(
+            np.asarray(model.mean),
+            np.asarray(model.triangles),
+            np.asarray(model.landmark_vertices),
+            _default_template(),
+        )
+    return model.replace(
+        path_vertices=jnp.asarray(corners, jnp.int32), path_weights=jnp.asarray(weights)
+    )
+
+
+def _check_landmarks(model: MorphableModel, path: pathlib.Path) -> None:
+    """Refuses a mesh that is told by its number of vertices but keeps them in another order."""
+    vertices = np.asarray(model.landmark_vertices)
+    known = vertices >= 0
+    if known.sum() < MIN_COMMON:
+        return
+    misfit = landmark_misfit(
+        _default_template().landmarks[known], np.asarray(model.mean)[vertices[known]]
+    )
+    if misfit > _MOST_MISFIT:
+        found = f"them {misfit:.0%} off; are the vertices in another order?"
+        raise refuse(path, f"the landmarks of a face, {_MOST_MISFIT:.0%} off at most", found)
+
+
+@functools.cache
+def _default_template() -> PathTemplate:
+    return path_template(load_npz(_DEFAULT))

@@ -1,0 +1,565 @@
+"""Small files of each format, written here, must come back as the head they were made from."""
+
+import json
+import pathlib
+import pickle
+import struct
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.io
+
+from recon import ict_io, landmark_maps
+from recon.assets import load_model, load_npz, save_npz
+from recon.morphable import face_shape
+from recon.raw_model import signed_volume
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared"
+ICT_NPZ = SHARED / "data" / "ict" / "ict_head_100.npz"
+RADII = np.array([0.075, 0.12, 0.1])  # metres
+COLOUR_SD = np.array([0.05, 0.02])
+
+
+class Head:
+    """An ellipsoid of a head, in metres, with three modes; the truth that files are made from."""
+
+    def __init__(self, seed=0, rows=9, columns=14):
+        rng = np.random.default_rng(seed)
+        tilt = np.linspace(0.2, np.pi - 0.2, rows)[:, None]
+        turn = np.arange(columns)[None] * 2 * np.pi / columns
+        sphere = np.stack(
+            [np.sin(tilt) * np.sin(turn), np.cos(tilt) + 0 * turn, np.sin(tilt) * np.cos(turn)], -1
+        )
+        self.mean = sphere.reshape(-1, 3) * RADII
+        grid = np.arange(rows * columns).reshape(rows, columns)
+        a, b = grid[:-1], np.roll(grid, -1, axis=1)[:-1]
+        c, d = grid[1:], np.roll(grid, -1, axis=1)[1:]
+        triangles = [np.stack([a, c, d], -1), np.stack([a, d, b], -1)]
+        self.triangles = np.concatenate([t.reshape(-1, 3) for t in triangles])
+        self.sd = np.array([0.03, 0.011, 0.004])
+        self.basis = np.linalg.qr(rng.normal(size=(self.mean.size, 3)))[0]
+        self.expression_sd = np.array([0.02, 0.007])
+        self.expression = np.linalg.qr(rng.normal(size=(self.mean.size, 2)))[0]
+        self.colour = rng.uniform(0.2, 0.8, self.mean.shape)
+        self.colour_basis = np.linalg.qr(rng.normal(size=(self.mean.size, 2)))[0]
+
+    def shape(self, alpha, beta=()):
+        moved = self.basis @ (self.sd * alpha)
+        if len(beta):
+            moved = moved + self.expression @ (self.expression_sd * np.asarray(beta))
+        return self.mean + moved.reshape(-1, 3)
+
+
+@pytest.fixture
+def head():
+    return Head()
+
+
+def column(array, scale=1.0):
+    return (np.asarray(array).reshape(-1, 1) * scale).astype(np.float32)
+
+
+def write_basel_2009(path, head, **changes):
+    """Micrometres, deviations called EV, colours in bytes, triangles 1-based and clockwise."""
+    values = {
+        "shapeMU": column(head.mean, 1e6),
+        "shapePC": head.basis.astype(np.float32),
+        "shapeEV": column(head.sd, 1e6),
+        "texMU": column(head.colour, 255),
+        "texPC": head.colour_basis.astype(np.float32),
+        "texEV": column(COLOUR_SD, 255),
+        "tl": (head.triangles[:, [0, 2, 1]] + 1).astype(np.float64),
+        "segbin": np.ones((len(head.mean), 4)),
+    } | changes
+    scipy.io.savemat(path, {k: v for k, v in values.items() if v is not None}, do_compression=True)
+
+
+def write_basel_2017(path, head, version=(0, 9), mean_expression=0.0, named=None, without=None):
+    """Millimetres, variances, one row per triangle corner; version 0.8 scales the basis."""
+    scale = 1e3
+    with h5py.File(path, "w") as file:
+        for group, mean, basis, sd, unit in (
+            ("shape", head.mean - mean_expression, head.basis, head.sd, scale),
+            ("expression", np.full_like(head.mean, mean_expression), head.expression, None, scale),
+            ("color", head.colour, head.colour_basis, COLOUR_SD, 1.0),
+        ):
+            sd = (head.expression_sd if sd is None else sd) * unit
+            model = file.create_group(f"{group}/model")
+            model["mean"] = column(mean, unit).ravel()
+            model["pcaVariance"] = (sd**2).astype(np.float32)
+            model["pcaBasis"] = (basis * (sd if version == (0, 8) else 1.0)).astype(np.float32)
+            model["noiseVariance"] = np.zeros(1, np.float32)
+            file[f"{group}/representer/cells"] = head.triangles.T.astype(np.int32)
+            file[f"{group}/representer/points"] = (head.mean.T * scale).astype(np.float32)
+            if version is not None:
+                file[f"{group}/version/majorVersion"] = np.array([version[0]], np.int32)
+                file[f"{group}/version/minorVersion"] = np.array([version[1]], np.int32)
+        if named:
+            entries = [{"id": k, "coordinates": (np.array(v) * scale).tolist()} for k, v in named]
+            file["metadata/landmarks/json"] = json.dumps(entries)
+        if without:
+            del file[without]
+
+
+def write_lsfm(path, head, **changes):
+    """One long row for the mean, variances, triangles 0-based."""
+    values = {
+        "mean": column(head.mean, 1e3).ravel(),
+        "components": head.basis.astype(np.float32),
+        "eigenvalues": (head.sd * 1e3) ** 2,
+        "trilist": head.triangles.astype(np.uint32),
+        "n_training_samples": 8402,
+    } | changes
+    scipy.io.savemat(path, {k: v for k, v in values.items() if v is not None})
+
+
+def write_lyhm(path, head, **changes):
+    """Structs; variances; triangles 1-based, clockwise."""
+    values = {
+        "shp": {
+            "mu": column(head.mean, 1e3).T,
+            "eigVec": head.basis,
+            "eigVal": (head.sd * 1e3) ** 2,
+        },
+        "tex": {
+            "mu": column(head.colour).T,
+            "eigVec": head.colour_basis,
+            "eigVal": COLOUR_SD**2,
+        },
+        "tri": {"faces": head.triangles[:, [0, 2, 1]] + 1},
+    } | changes
+    scipy.io.savemat(path, {k: v for k, v in values.items() if v is not None})
+
+
+def eos_matrix(matrix):
+    matrix = np.asarray(matrix, "<f4")
+    return struct.pack("<ii", *matrix.shape) + matrix.T.tobytes()
+
+
+def eos_triangles(triangles):
+    return struct.pack("<Q", len(triangles)) + np.asarray(triangles, "<i4").tobytes()
+
+
+def eos_text(text):
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def eos_bytes(head, version=4, expression=None, named=None, uvs=(), scale=1e3, turn=None):
+    """Variances, matrices column by column."""
+
+    def pca(mean, basis, variance, triangles):
+        parts = (column(mean), np.asarray(basis), column(variance))
+        return b"".join(map(eos_matrix, parts)) + eos_triangles(triangles)
+
+    turn = np.eye(3) if turn is None else turn
+    basis = np.einsum("ij,vjk->vik", turn, head.basis.reshape(-1, 3, 3)).reshape(-1, 3)
+    data = struct.pack("<I", version)
+    data += pca(head.mean @ turn.T * scale, basis, (head.sd * scale) ** 2, head.triangles)
+    data += pca(head.colour, head.colour_basis, COLOUR_SD**2, head.triangles)
+    if version >= 2:
+        data += bytes([expression is None])
+        if expression == "pca":
+            variance = (head.expression_sd * scale) ** 2
+            data += struct.pack("<i", 0)
+            data += pca(0 * head.mean, head.expression, variance, head.triangles)
+        elif expression == "blendshapes":
+            data += struct.pack("<iQ", 1, 2)
+            for name, shape in zip(("smile", "frown"), head.expression.T, strict=True):
+                data += eos_text(name) + eos_matrix(column(shape, scale))
+    if version >= 3:
+        data += bytes([named is None])
+        if named is not None:
+            data += struct.pack("<Q", len(named))
+            for name, vertex in named.items():
+                data += eos_text(name) + struct.pack("<i", vertex)
+    data += struct.pack("<Q", len(uvs)) + np.asarray(uvs, "<f8").tobytes()
+    return data + (eos_triangles(head.triangles if len(uvs) else ()) if version >= 4 else b"")
+
+
+def write_eos(path, head, **options):
+    path.write_bytes(eos_bytes(head, **options))
+
+
+def assert_is_head(model, head, beta=None, atol=2e-6):
+    """The model gives the head's shapes in metres, counter-clockwise, with unit columns."""
+    np.testing.assert_allclose(model.mean, head.mean, atol=atol)
+    columns = np.asarray(model.identity_basis).reshape(-1, 3)
+    np.testing.assert_allclose(np.linalg.norm(columns, axis=0), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(model.identity_sigma, head.sd, rtol=1e-5)
+    alpha = np.array([1.2, -0.7, 2.0])
+    coefficients = jnp.array([] if beta is None else beta, jnp.float32)
+    shape = face_shape(model, jnp.array(alpha, jnp.float32), coefficients)
+    np.testing.assert_allclose(shape, head.shape(alpha, beta or ()), atol=atol)
+    assert model.mean.dtype == jnp.float32 and model.triangles.dtype == jnp.int32
+    assert signed_volume(np.asarray(model.mean), np.asarray(model.triangles)) > 0
+    rolled = {tuple(np.roll(t, -np.argmin(t))) for t in np.asarray(model.triangles)}
+    assert rolled == {tuple(np.roll(t, -np.argmin(t))) for t in head.triangles}
+    assert model.landmark_vertices.shape == (68,)
+    assert model.path_vertices.shape == model.path_weights.shape == (17, 10, 3)
+
+
+def assert_has_colours(model, head):
+    np.testing.assert_allclose(model.albedo_mean, head.colour, atol=1e-5)
+    np.testing.assert_allclose(model.albedo_sigma, COLOUR_SD, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(model.albedo_basis).reshape(-1, 2), head.colour_basis, atol=1e-5
+    )
+
+
+def test_basel_2009_is_read_in_metres_with_deviations_and_turned_triangles(tmp_path, head):
+    write_basel_2009(tmp_path / "01_MorphableModel.mat", head)
+    model = load_model(tmp_path / "01_MorphableModel.mat")
+    assert_is_head(model, head)
+    assert_has_colours(model, head)
+
+
+@pytest.mark.parametrize("version", [(0, 8), (0, 9), (1, 0), None])
+def test_basel_2017_basis_is_read_by_version(tmp_path, head, version):
+    write_basel_2017(tmp_path / "model.h5", head, version=version)
+    model = load_model(tmp_path / "model.h5")
+    assert_is_head(model, head, beta=[0.5, -2.0])
+    assert_has_colours(model, head)
+    np.testing.assert_array_equal(model.expression_sd, 1.0)
+    np.testing.assert_array_equal(model.expression_bounds, [[-3, 3]] * 2)
+
+
+def test_basel_2017_file_without_version_is_told_by_its_columns(tmp_path, head):
+    head.sd = head.sd / 100  # tenths of millimetres: an error of scale would show
+    write_basel_2017(tmp_path / "model.h5", head, version=(0, 8))
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        for group in ("shape", "expression", "color"):
+            del file[f"{group}/version"]
+    assert_is_head(load_model(tmp_path / "model.h5"), head)
+
+
+def test_basel_2017_mean_expression_belongs_to_the_neutral_face(tmp_path, head):
+    write_basel_2017(tmp_path / "model.h5", head, mean_expression=0.003)
+    assert_is_head(load_model(tmp_path / "model.h5"), head)
+
+
+def test_basel_2017_landmarks_are_found_by_name(tmp_path, head):
+    named = [("center.nose.tip", head.mean[40]), ("left.lips.corner", head.mean[7] * 1.01)]
+    write_basel_2017(tmp_path / "model.h5", head, named=[*named, ("left.ear.tip", head.mean[3])])
+    landmarks = np.asarray(load_model(tmp_path / "model.h5").landmark_vertices)
+    assert landmarks[30] == 40 and landmarks[54] == 7 and (landmarks >= 0).sum() == 2
+
+
+def test_lsfm_variances_become_deviations(tmp_path, head):
+    write_lsfm(tmp_path / "all_all_all.mat", head)
+    assert_is_head(load_model(tmp_path / "all_all_all.mat"), head)
+
+
+def test_cropped_lsfm_carries_the_landmarks_of_the_full_one(tmp_path, head):
+    full = landmark_maps.known_landmarks(53215)
+    inner = np.random.default_rng(1).permutation(np.r_[full[36:46], np.arange(len(head.mean) - 10)])
+    write_lsfm(tmp_path / "cropped.mat", head, map_cropped_to_full=inner)
+    landmarks = np.asarray(load_model(tmp_path / "cropped.mat").landmark_vertices)
+    np.testing.assert_array_equal(inner[landmarks[36:46]], full[36:46])
+    assert (landmarks >= 0).sum() == 10
+
+
+def test_lyhm_is_read_with_colours(tmp_path, head):
+    write_lyhm(tmp_path / "lyhm.mat", head)
+    model = load_model(tmp_path / "lyhm.mat")
+    assert_is_head(model, head)
+    assert_has_colours(model, head)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_eos_versions(tmp_path, head, version):
+    uvs = np.random.default_rng(2).uniform(size=(len(head.mean), 2))
+    write_eos(tmp_path / "model.bin", head, version=version, uvs=uvs)
+    model = load_model(tmp_path / "model.bin")
+    assert_is_head(model, head)
+    assert_has_colours(model, head)
+    np.testing.assert_allclose(model.uvs, np.c_[uvs[:, 0], 1 - uvs[:, 1]], atol=1e-6)
+    np.testing.assert_array_equal(model.uv_triangles, model.triangles)
+
+
+def test_eos_pca_expressions_are_in_deviations(tmp_path, head):
+    write_eos(tmp_path / "model.bin", head, expression="pca")
+    model = load_model(tmp_path / "model.bin")
+    assert_is_head(model, head, beta=[0.5, -2.0])
+    np.testing.assert_array_equal(model.expression_sd, 1.0)
+
+
+def test_eos_blendshapes_keep_their_size_and_names(tmp_path, head):
+    write_eos(tmp_path / "model.bin", head, expression="blendshapes")
+    head.expression_sd = np.ones(2)
+    model = load_model(tmp_path / "model.bin")
+    assert_is_head(model, head, beta=[0.5, 1.0])
+    assert model.expression_names == ("smile", "frown")
+    np.testing.assert_allclose(model.expression_sd, 0.15)
+    np.testing.assert_allclose(model.expression_bounds, [[-0.1, 1.0]] * 2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0, 1e3, 1e6])
+def test_units_are_told_by_the_size_of_the_head(tmp_path, head, scale):
+    write_eos(tmp_path / "model.bin", head, scale=scale)
+    assert_is_head(load_model(tmp_path / "model.bin"), head)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, 0, -1], [0, 1, 0]],  # z up
+        [[-1, 0, 0], [0, -1, 0], [0, 0, 1]],  # y down
+        [[0, 0, 1], [0, 1, 0], [1, 0, 0]],  # left-handed: facing x
+    ],
+)
+def test_axes_are_told_by_the_landmarks(tmp_path, head, turn):
+    where = {
+        "37": (-0.045, 0.03, 0.08),
+        "40": (-0.02, 0.03, 0.09),
+        "43": (0.02, 0.03, 0.09),
+        "46": (0.045, 0.03, 0.08),
+        "49": (-0.025, -0.04, 0.09),
+        "55": (0.025, -0.04, 0.09),
+    }
+    named = {k: int(((head.mean - p) ** 2).sum(1).argmin()) for k, p in where.items()}
+    nose = int(((head.mean - (0, 0, 0.1)) ** 2).sum(1).argmin())
+    head.mean[nose, 2] += 0.02
+    write_eos(tmp_path / "model.bin", head, named=named | {"31": nose}, turn=np.array(turn))
+    assert_is_head(load_model(tmp_path / "model.bin"), head)
+
+
+def write_obj(path, vertices, uvs, faces):
+    lines = ["# ICT FaceKit v 1", "mtllib ICTFaceModelMaterial.mtl"]
+    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices]
+    lines += [f"vt {u:.6f} {v:.6f}" for u, v in uvs]
+    lines += ["f " + " ".join(f"{v + 1}/{t + 1}" for v, t in face) for face in faces]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def ict_folder(tmp_path):
+    """A folder of the layout of ICT-FaceKit: 11,248 vertices of the head and 40 of teeth."""
+    sphere = Head(rows=76, columns=148)
+    mean = np.concatenate([sphere.mean * 100, np.full((40, 3), 1.0)])  # centimetres
+    default = load_model()
+    points = np.asarray(default.mean)[np.asarray(default.landmark_vertices)]
+    mean[list(landmark_maps.ICT)] = points * 100
+    grid = np.arange(76 * 148).reshape(76, 148)
+    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], -1)
+    quads = np.concatenate([quads.reshape(-1, 4), [[11248, 11249, 11250, 11251]]])
+    faces = np.stack([quads, quads[:, ::-1] // 2], axis=-1)
+    uvs = np.random.default_rng(3).uniform(size=(len(mean), 2))
+    shapes = {
+        "generic_neutral_mesh": mean,
+        "identity000": mean + np.array([0, 0.5, 0]),
+        "identity001": mean + np.array([0.1, 0, 0]),
+        "jawOpen": mean - np.array([0, 1.0, 0]),
+        "mouthSmile_L": mean + np.array([0, 0, 0.3]),
+    }
+    (tmp_path / "FaceXModel").mkdir()
+    for name, vertices in shapes.items():
+        write_obj(tmp_path / "FaceXModel" / f"{name}.obj", vertices, uvs, faces)
+    config = {"expressions": ["mouthSmile_L", "jawOpen"]}
+    (tmp_path / "FaceXModel" / "vertex_indices.json").write_text(json.dumps(config))
+    return tmp_path, mean[:11248] / 100, quads[:-1], uvs
+
+
+def test_ict_folder_is_cropped_to_the_head(ict_folder):
+    folder, mean, quads, uvs = ict_folder
+    model = load_model(folder)
+    np.testing.assert_allclose(model.mean, mean, atol=1e-6)
+    assert model.triangles.shape == (2 * len(quads), 3)
+    assert signed_volume(np.asarray(model.mean), np.asarray(model.triangles)) > 0
+    moved = np.asarray(model.identity_basis) * np.asarray(model.identity_sigma)
+    np.testing.assert_allclose(moved[..., 0], np.tile([0, 0.005, 0], (11248, 1)), atol=1e-6)
+    assert model.expression_names == ("mouthSmile_L", "jawOpen")
+    np.testing.assert_allclose(
+        model.expression_basis[..., 1], np.tile([0, -0.01, 0], (11248, 1)), atol=1e-6
+    )
+    np.testing.assert_allclose(model.expression_sd, 0.15)
+    corner_uvs = np.asarray(model.uvs)[np.asarray(model.uv_triangles)[0]]
+    np.testing.assert_allclose(corner_uvs, uvs[(quads[0, ::-1] // 2)[:3]], atol=1e-6)
+    np.testing.assert_array_equal(model.landmark_vertices, landmark_maps.ICT)
+    np.testing.assert_array_equal(model.path_vertices[:, 0, 0], landmark_maps.ICT[:17])
+    np.testing.assert_array_equal(load_model(folder / "FaceXModel").mean, model.mean)
+
+
+@pytest.mark.skipif(not ICT_NPZ.exists(), reason="needs the ICT head")
+def test_packed_ict_head():
+    model = load_model(ICT_NPZ)
+    with np.load(ICT_NPZ) as file:
+        mean, modes, lm68 = file["mean"], file["modes"].astype(np.float32), file["lm68"]
+    np.testing.assert_allclose(model.mean, mean / 100, atol=1e-7)
+    assert signed_volume(np.asarray(model.mean), np.asarray(model.triangles)) > 0.003
+    alpha = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    expected = (mean + np.einsum("kvi,k->vi", modes, alpha)) / 100
+    np.testing.assert_allclose(face_shape(model, alpha, jnp.zeros(0)), expected, atol=2e-6)
+    np.testing.assert_array_equal(model.landmark_vertices[17:], lm68[17:])
+    np.testing.assert_array_equal(model.landmark_vertices[8], lm68[8])
+    eyes = np.asarray(model.mean)[np.asarray(model.landmark_vertices)[[36, 45]]]
+    assert 0.08 < eyes[1, 0] - eyes[0, 0] < 0.1
+    twice = np.asarray(model.mirror)[np.asarray(model.mirror)]
+    np.testing.assert_array_equal(twice, np.arange(len(mean)))
+
+
+@pytest.mark.parametrize("num_vertices", [3448, 11248, 53149, 53215, 53490])
+def test_landmark_lists_name_each_vertex_once(num_vertices):
+    landmarks = landmark_maps.known_landmarks(num_vertices)
+    known = landmarks[landmarks >= 0]
+    assert landmarks.shape == (68,) and len(set(known)) == len(known) >= 26
+    assert known.max() < num_vertices
+
+
+def test_default_head_loads():
+    model = load_model()
+    assert model.mean.shape[1] == 3 and model.identity_basis.dtype == jnp.float32
+    assert signed_volume(np.asarray(model.mean), np.asarray(model.triangles)) > 0.002
+    assert (np.asarray(model.landmark_vertices) >= 0).all()
+    assert len(model.expression_names) == model.expression_sd.size
+
+
+def test_own_file_comes_back(tmp_path, head):
+    write_eos(tmp_path / "model.bin", head, expression="blendshapes", named={"9": 4})
+    model = load_model(tmp_path / "model.bin").replace(
+        regions={"face": jnp.arange(len(head.mean)) / 1000.0}, name="a head"
+    )
+    save_npz(tmp_path / "model.npz", model)
+    again = load_npz(tmp_path / "model.npz")
+    for key, value in vars(model).items():
+        found = getattr(again, key)
+        if key in ("identity_basis", "expression_basis", "albedo_basis"):
+            np.testing.assert_allclose(found, value, atol=5e-4 * float(abs(value).max()))
+        elif key == "regions":
+            np.testing.assert_array_equal(found["face"], value["face"])
+        elif value is None or isinstance(value, str | tuple):
+            assert found == value
+        else:
+            np.testing.assert_array_equal(found, value)
+            assert found.dtype == value.dtype
+    assert again.uvs is None and again.expression_names == ("smile", "frown")
+    np.testing.assert_array_equal(load_model(str(tmp_path / "model.npz")).mean, model.mean)
+
+
+def refusal(path):
+    """The one line that `load_model` refuses `path` with."""
+    with pytest.raises(ValueError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert "\n" not in message and "expected" in message and "found" in message
+    return message
+
+
+WRITERS = {
+    "basel_2009.mat": write_basel_2009,
+    "basel_2017.h5": write_basel_2017,
+    "lsfm.mat": write_lsfm,
+    "lyhm.mat": write_lyhm,
+    "surrey.bin": write_eos,
+    "own.npz": lambda path, head: save_npz(path, load_model()),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.95])
+def test_cut_files_are_refused(tmp_path, head, name, share):
+    WRITERS[name](tmp_path / name, head)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: int(share * len(data))])
+    assert name in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_unrelated_content_is_refused_whatever_the_name(tmp_path, name):
+    for content in (b"", b"PK\x03\x04 not a zip", b"Dear all,\nthis is a letter.\n" * 40):
+        (tmp_path / name).write_bytes(content)
+        assert name in refusal(tmp_path / name)
+
+
+def test_newer_matlab_files_are_refused_with_the_remedy(tmp_path):
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512)
+    (tmp_path / "m.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n")
+    assert "-v7" in refusal(tmp_path / "m.mat")
+
+
+def test_missing_things_are_named(tmp_path, head):
+    assert "No such file" in refusal(tmp_path / "absent.mat")
+    assert "generic_neutral_mesh.obj" in refusal(tmp_path)
+    for key in ("shapePC", "shapeEV", "tl"):
+        write_basel_2009(tmp_path / "m.mat", head, **{key: None})
+        assert f"'{key}'" in refusal(tmp_path / "m.mat")
+    for key in ("eigenvalues", "trilist", "mean"):
+        write_lsfm(tmp_path / "m.mat", head, **{key: None})
+        assert f"'{key}'" in refusal(tmp_path / "m.mat")
+    write_lyhm(tmp_path / "m.mat", head, tri=None)
+    assert "'tri'" in refusal(tmp_path / "m.mat")
+    scipy.io.savemat(tmp_path / "m.mat", {"letter": 1})
+    assert "shapeMU" in refusal(tmp_path / "m.mat") and "letter" in refusal(tmp_path / "m.mat")
+    for key in ("shape/model/mean", "shape/model/pcaVariance", "shape/representer/cells"):
+        write_basel_2017(tmp_path / "m.h5", head, without=key)
+        assert f"'{key}'" in refusal(tmp_path / "m.h5")
+    np.savez(tmp_path / "m.npz", mean=np.zeros((4, 3)))
+    assert "'identity_sigma'" in refusal(tmp_path / "m.npz")
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path, head):
+    bad = head.triangles.copy()
+    bad[5, 1] = len(head.mean)
+    write_lsfm(tmp_path / "m.mat", head, trilist=bad)
+    assert f"0 to {len(head.mean)}" in refusal(tmp_path / "m.mat")
+    write_basel_2009(tmp_path / "m.mat", head, tl=head.triangles.astype(float))  # counts from 0
+    assert "triangles" in refusal(tmp_path / "m.mat")
+    write_lsfm(tmp_path / "m.mat", head, components=head.basis[:-3])
+    assert "'components'" in refusal(tmp_path / "m.mat")
+    write_lsfm(tmp_path / "m.mat", head, eigenvalues=-np.ones(3))
+    assert "'eigenvalues'" in refusal(tmp_path / "m.mat")
+    write_lsfm(tmp_path / "m.mat", head, mean=np.full(head.mean.size, np.nan))
+    assert "'mean'" in refusal(tmp_path / "m.mat")
+    write_lsfm(tmp_path / "m.mat", head, mean="none")
+    assert "'mean'" in refusal(tmp_path / "m.mat")
+    write_lsfm(tmp_path / "m.mat", head, components=head.basis.T)
+    assert "'components'" in refusal(tmp_path / "m.mat")
+    write_eos(tmp_path / "m.bin", head, named={"31": len(head.mean)})
+    assert "landmarks" in refusal(tmp_path / "m.bin")
+    write_eos(tmp_path / "m.bin", head, uvs=np.zeros((5, 2)))
+    assert "texture triangles" in refusal(tmp_path / "m.bin")
+    (tmp_path / "m.bin").write_bytes(eos_bytes(head) + b"more")
+    assert "4 bytes more" in refusal(tmp_path / "m.bin")
+    (tmp_path / "m.bin").write_bytes(struct.pack("<I", 9) + eos_bytes(head)[4:])
+    assert "version 9" in refusal(tmp_path / "m.bin")
+
+
+def test_landmarks_of_another_mesh_are_refused(tmp_path, head):
+    vertices = np.random.default_rng(4).permutation(len(head.mean))[:51]
+    named = {str(18 + i): int(v) for i, v in enumerate(vertices)}
+    write_eos(tmp_path / "m.bin", head, named=named)
+    assert "another order" in refusal(tmp_path / "m.bin")
+
+
+def test_ict_files_are_refused_one_by_one(ict_folder):
+    folder = ict_folder[0] / "FaceXModel"
+    text = (folder / "identity001.obj").read_text()
+    for cut in (text[:100_000], "\n".join(text.split("\n")[:6000]), "nothing"):
+        (folder / "identity001.obj").write_text(cut)
+        assert "identity001.obj" in refusal(folder)
+    (folder / "identity001.obj").write_text(text)
+    (folder / "jawOpen.obj").unlink()
+    assert "jawOpen.obj" in refusal(folder)
+    for path in folder.glob("identity*.obj"):
+        path.unlink()
+    assert "identity000.obj" in refusal(folder)
+    np.savez(folder / "m.npz", mean=np.zeros((7, 3)), tri=[[0, 1, 2]], modes=np.zeros((1, 7, 3)))
+    assert str(ict_io.NUM_HEAD) in refusal(folder / "m.npz")
+
+
+class _Trap:
+    def __reduce__(self):
+        return pathlib.Path.touch, (pathlib.Path(_Trap.path),)
+
+
+def test_pickles_are_never_opened(tmp_path):
+    _Trap.path = str(tmp_path / "opened")
+    (tmp_path / "flame.pkl").write_bytes(pickle.dumps(_Trap()))
+    refusal(tmp_path / "flame.pkl")
+    (tmp_path / "flame.mat").write_bytes(pickle.dumps(_Trap()))
+    refusal(tmp_path / "flame.mat")
+    np.savez(tmp_path / "flame.npz", mean=np.array([_Trap()], dtype=object))
+    refusal(tmp_path / "flame.npz")
+    assert not (tmp_path / "opened").exists()
