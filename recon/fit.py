@@ -1,0 +1,317 @@
+"""Fits the morphable model to the landmarks of one photo: one energy, one solve.
+
+  fit_model = prepare(model)
+  face = fit_face(fit_model, observe(landmarks, METHODS["robust"]), METHODS["robust"])
+
+Axes: K identity and E expression coefficients, P = 17 contour paths, B photos of a batch.
+Sources: thesis Eq. 2-9 and Algorithm 1; Madsen, Nielsen and Tingleff 2004 (the solver, in jaxopt).
+"""
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from numpy.typing import NDArray
+
+from recon import contour, pose, residuals, splines
+from recon.landmarks import Landmarks, eye_distance
+from recon.morphable import NUM_CONTOUR, MorphableModel
+from recon.pose import Pose
+from recon.residuals import FitConfig, FitModel, Observation, Unknowns
+from render.camera import Camera
+
+with warnings.catch_warnings():
+    # Unmaintained, and says so at each import. Only `solve_least_squares` knows it.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import jaxopt
+
+CHAIN_LENGTH = 20  # vertices per contour point, thesis 1.1.3
+_INITIAL_DAMPING = 1e-3  # of the largest squared column norm, which scaling makes 1
+_LEAST_DECREASE = 1e-4  # of the cost, by an accepted step that is to be followed by another
+_REFUSED = 1e6  # stands for a residual that is not finite: large, yet its square is a float32
+
+# The map's distance has kinks at every pixel, on which the solver goes slowly.
+_QUADRATIC = FitConfig(
+    huber=math.inf, distance="map", normal="orthogonal", normal_sd=0.5, max_iterations=100
+)
+
+METHODS: dict[str, FitConfig] = {
+    # A vertex per contour point is wrong as soon as the head turns: only a firm prior holds it.
+    "fixed": dataclasses.replace(_QUADRATIC, contour="fixed", identity_weight=10.0),
+    "inner": dataclasses.replace(_QUADRATIC, contour="drop"),
+    "chain": dataclasses.replace(_QUADRATIC, contour="chain"),
+    "spline": dataclasses.replace(_QUADRATIC, path_start=0.5),
+    "robust": FitConfig(),
+}
+
+
+@struct.dataclass
+class FaceParams:
+    """A face and where it is."""
+
+    identity: jax.Array  # [K] standard deviations
+    expression: jax.Array  # [E]
+    pose: Pose
+    path: jax.Array  # [P] parameter of each contour point on its path
+
+
+@struct.dataclass
+class FaceFit:
+    """What the solver found."""
+
+    params: FaceParams
+    cost: jax.Array  # [] half the squared residual norm
+    iterations: jax.Array  # [] int32
+    converged: jax.Array  # [] bool
+    inner_error_px: jax.Array  # [] mean over the inner landmarks in use
+    contour_error_px: jax.Array  # [] mean distance of the contour points to the contour
+    eye_distance_px: jax.Array  # [] between the outer corners, in the picture
+
+
+def prepare(model: MorphableModel) -> FitModel:
+    """Gathers, once per model and on the host, the rows that fits touch."""
+    mean = np.asarray(model.mean, np.float64)
+    triangles = np.asarray(model.triangles)
+    columns = np.concatenate(
+        [
+            mean[..., None],
+            np.asarray(model.identity_basis) * np.asarray(model.identity_sigma),
+            np.asarray(model.expression_basis),
+        ],
+        axis=-1,
+    )
+    index = np.asarray(model.landmark_vertices)
+    corners, weights = np.asarray(model.path_vertices), np.asarray(model.path_weights, np.float64)
+    points = np.einsum("pcw,pcwd->pcd", weights, mean[corners])
+    blend = splines.natural_spline(corners.shape[1])
+    chain_corners, chain_directions = _chains(mean, points, blend)
+    surface = (mean, triangles, columns)
+    path_frames = splines.path_frames(*surface, corners, weights, np.gradient(points, axis=1))
+    chain_frames = splines.path_frames(
+        *surface,
+        chain_corners,
+        np.broadcast_to([1.0, 0.0, 0.0], chain_corners.shape),
+        chain_directions,
+    )
+    return FitModel(
+        landmark_rows=jnp.asarray(columns[np.maximum(index, 0)], jnp.float32),
+        is_present=jnp.asarray(index >= 0, jnp.float32),
+        path_frames=jnp.asarray(path_frames),
+        chain_frames=jnp.asarray(chain_frames),
+        path_blend=jnp.asarray(blend, jnp.float32),
+        expression_sd=model.expression_sd,
+        expression_bounds=model.expression_bounds,
+        num_identity=model.identity_sigma.shape[0],
+    )
+
+
+def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, NDArray]:
+    """Vertices next to `CHAIN_LENGTH` even steps of each path [P, J, 3], and the path's directions.
+
+    The vertex stands three times, as the corners of a barycentric point.
+    """
+    steps = np.linspace(0.0, 1.0, CHAIN_LENGTH)
+    weights = np.asarray(jax.jit(splines.spline_blend)(blend, steps))
+    along = np.einsum("jc,pcd->pjd", weights, points)
+    squared = ((along[:, :, None] - mean) ** 2).sum(-1)  # [P, J, V]
+    corners = np.repeat(squared.argmin(-1)[..., None], 3, axis=-1)
+    return corners, np.gradient(along, axis=1)
+
+
+def observe(
+    landmarks: Landmarks, config: FitConfig, known_scale: float | None = None
+) -> Observation:
+    """Prepares a photo's landmarks for `fit_face`: the distance map, if it is used.
+
+    `known_scale`, in pixels per metre, takes the scale out of the unknowns (as in the thesis).
+    """
+    xy, sigma_px = np.asarray(landmarks.xy), np.asarray(landmarks.sigma_px)
+    xy = np.concatenate(
+        [_filled_contour(xy[:NUM_CONTOUR], sigma_px[:NUM_CONTOUR]), xy[NUM_CONTOUR:]]
+    )
+    uses_map = config.contour in ("chain", "path") and config.distance == "map"
+    return Observation(
+        xy=jnp.asarray(xy),
+        sigma_px=jnp.asarray(sigma_px),
+        distance_map=contour.distance_map(xy[:NUM_CONTOUR]) if uses_map else None,
+        known_scale=None if known_scale is None else jnp.asarray(known_scale, jnp.float32),
+    )
+
+
+def _filled_contour(xy: NDArray, sigma_px: NDArray) -> NDArray:
+    """Puts points that are left out between their neighbours, where they bend no tangent."""
+    is_used = np.isfinite(sigma_px)
+    if is_used.all() or not is_used.any():
+        return xy
+    index = np.arange(len(xy))
+    return np.stack([np.interp(index, index[is_used], axis[is_used]) for axis in xy.T], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
+    """Fits one face (Algorithm 1).
+
+    Args:
+      model: from `prepare`.
+      seen: from `observe`, with the same `config`.
+      config: one of `METHODS`, or a variation.
+    """
+    return _fit(model, seen, config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
+    """Fits a batch: `seen` and the result have a leading axis B (stack them by `jax.tree.map`)."""
+    return jax.vmap(lambda one: _fit(model, one, config))(seen)
+
+
+def _fit(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
+    start = starting_pose(model, seen, config)
+    num_coefficients = model.landmark_rows.shape[-1] - 1
+    is_free = _free_unknowns(num_coefficients, seen.known_scale is None, config)
+    path = residuals.starting_path(model, start, config)
+    first = jnp.concatenate([jnp.zeros(num_coefficients + 6, path.dtype), path])
+
+    def unknowns(free):
+        coefficients, turn, shift, log_scale, path = jnp.split(
+            first.at[is_free].set(free), np.cumsum([num_coefficients, 3, 2, 1])
+        )
+        return Unknowns(coefficients, turn, shift, log_scale[0], path)
+
+    solution = solve_least_squares(
+        lambda free: residuals.residual(unknowns(free), model, start, seen, config),
+        lambda free: residuals.jacobian(unknowns(free), model, start, seen, config)[:, is_free],
+        first[is_free],
+        config.max_iterations,
+        config.tolerance,
+    )
+    u = unknowns(solution.x)
+    params = FaceParams(
+        identity=u.coefficients[: model.num_identity],
+        expression=u.coefficients[model.num_identity :],
+        pose=residuals.moved_pose(start, u.turn, u.shift, u.log_scale),
+        path=u.path,
+    )
+    inner_error, contour_error = residuals.errors_px(u, model, start, seen, config)
+    return FaceFit(
+        params=params,
+        cost=solution.cost,
+        iterations=solution.iterations,
+        converged=solution.converged,
+        inner_error_px=inner_error,
+        contour_error_px=contour_error,
+        eye_distance_px=eye_distance(seen.xy),
+    )
+
+
+def starting_pose(model: FitModel, seen: Observation, config: FitConfig) -> Pose:
+    """Pose of the mean face from the inner landmarks alone."""
+    points = model.landmark_rows[NUM_CONTOUR:, :, 0]
+    weights = model.is_present[NUM_CONTOUR:] / seen.sigma_px[NUM_CONTOUR:] ** 2
+    find = {"closed_form": pose.closed_form, "frontal": pose.frontal}[config.start]
+    found = find(points, seen.xy[NUM_CONTOUR:], weights)
+    return found if seen.known_scale is None else found.replace(scale=seen.known_scale)
+
+
+def _free_unknowns(num_coefficients: int, fits_scale: bool, config: FitConfig) -> NDArray:
+    """Index of the unknowns that this method moves, in the order of `Unknowns`; on the host."""
+    is_free = np.ones(num_coefficients + 6 + NUM_CONTOUR, bool)
+    is_free[num_coefficients + 5] = fits_scale
+    is_free[num_coefficients + 6 :] = config.contour == "path"
+    return np.flatnonzero(is_free)
+
+
+class Solution(NamedTuple):
+    x: jax.Array  # [N]
+    cost: jax.Array  # [] half the squared residual norm
+    iterations: jax.Array  # [] int32
+    converged: jax.Array  # [] bool
+
+
+def solve_least_squares(
+    residual: Callable[[jax.Array], jax.Array],
+    jacobian: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+    max_iterations: int,
+    tolerance: float,
+) -> Solution:
+    """Levenberg-Marquardt by jaxopt, behind what it needs to be trusted (jaxopt 0.8.5).
+
+    * It blends accepted and rejected steps by multiplication, so one NaN at a trial point freezes
+      it (0 * NaN). Residuals that are not finite count as very large instead: the step is refused.
+    * It damps all unknowns alike. They are scaled by the Jacobian's columns at the start, after
+      which a unit of each is about one standard deviation.
+    * Its stops are an absolute gradient norm, which float32 may never reach, or a step relative to
+      the unknowns' norm, which is nothing at a good start. Here the step itself decides, in
+      standard deviations, and what it gained; its own loop, which compiles the step twice, is
+      not used.
+    * It crashes on `jac_fun` with a materialised Jacobian: the attribute is set by hand.
+    """
+    residual, jacobian = jax.jit(residual), jax.jit(jacobian)  # traced once, not at each use
+    first_jacobian = _finite(jacobian(start), 0.0)
+    column_norm = jnp.linalg.norm(first_jacobian, axis=0)
+    unit = 1.0 / jnp.where(column_norm > 0.0, column_norm, 1.0)
+    solver = jaxopt.LevenbergMarquardt(
+        residual_fun=lambda y: _finite(residual(start + unit * y), _REFUSED),
+        materialize_jac=True,
+        solver="cholesky",
+        damping_parameter=_INITIAL_DAMPING,
+        jit=False,
+    )
+
+    def is_moving(carry):
+        _, state, last_cost = carry
+        is_first = state.iter_num == 0
+        is_long = jnp.max(jnp.abs(state.delta)) > tolerance
+        is_steep = jnp.max(jnp.abs(state.gradient)) > tolerance
+        # A refused step leaves the cost alone and doubles this factor; it says nothing yet.
+        is_refused = state.increase_factor > 2.0
+        is_paying = last_cost - state.value > _LEAST_DECREASE * state.value
+        return is_steep & (is_first | (is_long & (is_refused | is_paying)))
+
+    def goes_on(carry):
+        return is_moving(carry) & (carry[1].iter_num < max_iterations)
+
+    def advance(carry):
+        y, state, _ = carry
+        return *solver.update(y, state), state.value
+
+    y = jnp.zeros_like(start)
+    solver._jac_fun = lambda y: first_jacobian * unit  # compiling it once more takes seconds
+    state = solver.init_state(y)
+    solver._jac_fun = lambda y: _finite(jacobian(start + unit * y) * unit, 0.0)
+    state = state._replace(increase_factor=jnp.asarray(2.0, y.dtype))  # its own is an int
+    last = jax.lax.while_loop(goes_on, advance, (y, state, state.value))
+    y, state, _ = last
+    is_finite = jnp.isfinite(state.value) & (state.value < 0.5 * _REFUSED**2)
+    return Solution(
+        x=start + unit * y,
+        cost=state.value,
+        iterations=state.iter_num,
+        converged=is_finite & ~is_moving(last),
+    )
+
+
+def _finite(x: jax.Array, instead: float) -> jax.Array:
+    return jnp.where(jnp.isfinite(x), x, instead)
+
+
+def face_camera(head: Pose, width: int, height: int) -> Camera:
+    """The orthographic camera through which the model, in its own axes, lands on the photo."""
+    to_camera = jnp.diag(jnp.array([1.0, -1.0, -1.0])) @ head.rotation
+    return Camera(
+        rotation=to_camera,
+        translation=jnp.array([0.0, 0.0, 1.0]),  # any distance that keeps the head in front
+        focal=jnp.stack([head.scale, head.scale]),
+        center=head.translation,
+        width=width,
+        height=height,
+        orthographic=True,
+    )

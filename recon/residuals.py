@@ -1,0 +1,314 @@
+"""The one energy of the fit, as a residual vector and its exact Jacobian.
+
+Every block is divided by its standard deviation, so all are dimensionless and `identity_weight`
+(the thesis' eta) is 1 at the maximum of the posterior. The methods differ in how the 17 contour
+points enter, and in nothing else:
+
+  fixed    each is tied to one vertex (Eq. 4)
+  drop     none enters
+  chain    the vertex of a chain whose normal is most orthogonal to the view, by its distance to
+           the pixel contour (Eq. 5-7)
+  path     a point sliding on a spline (Eq. 9); its condition on the normal and its distance to
+           the contour are settings of their own
+
+Axes: N points, P = 17 paths, C control points, D = 9 (point and two tangents), M = 1 + K + E
+columns (mean, identity, expression). Pixels in the picture, metres on the face.
+
+The Jacobian is autodiff, structured: a local residual has at most 22 inputs (frame, pose, path
+parameter) and is differentiated there; the chain to the unknowns is a few matrix products. This
+equals `jax.jacfwd` of the whole residual, at a fraction of its cost for many modes.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from recon import contour, pose, splines
+from recon.pose import Pose
+from render.transforms import rodrigues, safe_norm, safe_normalize
+
+NUM_CONTOUR = 17
+_SIGHT_STEPS = 65  # along a path of about 7 cm
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """Settings of one method; hashable, so static under jit. `recon.fit.METHODS` names five."""
+
+    contour: str = "path"  # fixed, drop, chain or path
+    distance: str = "anisotropic"  # of a path point: map, polyline or anisotropic
+    normal: str = "complementarity"  # of a path point: orthogonal (Eq. 8) or complementarity
+    path_start: float | None = None  # 0 is the jaw, 0.5 the middle; None: where it comes in sight
+    start: str = "closed_form"  # or "frontal", the thesis' R = I
+    inner_weight: float = 1.0  # gamma of Eq. 9
+    contour_weight: float = 1.0  # lambda of Eq. 9
+    identity_weight: float = 1.0  # eta of Eq. 9
+    huber: float = 1.5  # standard deviations from which a point's pull stops growing; inf: never
+    along_ratio: float = 10.0  # noise along the contour over noise across it
+    normal_sd: float = 0.05  # of the condition on the normal
+    path_sd: float = 1.0  # of the weak prior on the path parameter; the path is 1 long
+    bound_sd: float = 0.03  # how far an expression may pass its natural range
+    max_iterations: int = 40
+    tolerance: float = 0.02  # stops when no unknown moves by more, in standard deviations
+
+
+@struct.dataclass
+class FitModel:
+    """The few rows of a morphable model that a fit touches."""
+
+    landmark_rows: jax.Array  # [68, 3, M]
+    is_present: jax.Array  # [68] 1.0 where the model has the landmark, else 0.0
+    path_frames: jax.Array  # [P, C, D, M]
+    chain_frames: jax.Array  # [P, J, D, M] single vertices
+    path_blend: jax.Array  # [C - 1, 4, C]
+    expression_sd: jax.Array  # [E]
+    expression_bounds: jax.Array  # [E, 2]
+    num_identity: int = struct.field(pytree_node=False)
+
+
+@struct.dataclass
+class Observation:
+    """What the picture says."""
+
+    xy: jax.Array  # [68, 2] pixels
+    sigma_px: jax.Array  # [68] standard deviation of each landmark; inf leaves it out
+    distance_map: contour.DistanceMap | None = None  # for distance="map"
+    known_scale: jax.Array | None = None  # [] pixels per metre; None leaves it to the fit
+
+
+class Unknowns(NamedTuple):
+    """What the solver moves, relative to the starting pose; all zero (path: p) at the start."""
+
+    coefficients: jax.Array  # [K + E]
+    turn: jax.Array  # [3] rotation vector, applied after the start's rotation
+    shift: jax.Array  # [2] pixels
+    log_scale: jax.Array  # []
+    path: jax.Array  # [P]
+
+
+def moved_pose(start: Pose, turn: jax.Array, shift: jax.Array, log_scale: jax.Array) -> Pose:
+    """The pose that the unknowns make of the starting pose."""
+    return Pose(
+        rotation=rodrigues(turn) @ start.rotation,
+        translation=start.translation + shift,
+        scale=start.scale * jnp.exp(log_scale),
+    )
+
+
+def huberize(r: jax.Array, threshold: float) -> jax.Array:
+    """Scales `r` [n] so that its squared norm is twice the Huber loss of the norm.
+
+    Inside the solver's square this is exactly the Huber loss, with a continuous derivative; no
+    reweighting between iterations, so the solver sees one function.
+    """
+    if math.isinf(threshold):
+        return r
+    norm = safe_norm(r)
+    is_far = norm > threshold
+    far = jnp.where(is_far, norm, 2.0 * threshold)
+    damped = jnp.sqrt(2.0 * threshold * far - threshold**2) / far
+    return r * jnp.where(is_far, damped, 1.0)
+
+
+def fischer_burmeister(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Zero where a >= 0, b >= 0 and a b = 0, up to a rounded corner (Fischer 1992)."""
+    return a + b - jnp.sqrt(a**2 + b**2 + 1e-4)
+
+
+def point_residual(point, head, xy, inverse_sigma, config: FitConfig) -> jax.Array:
+    """Reprojection of one model point [3], two components (Eq. 4); `head` is a flat pose."""
+    offset = pose.project(_pose(head), point) - xy
+    return huberize(offset * inverse_sigma, config.huber)
+
+
+def path_residual(frame, head, p, index, seen: Observation, config: FitConfig) -> jax.Array:
+    """What a path point [D] at parameter `p` leaves of its contour landmark `index`.
+
+    Returns distance terms (1 or 2), and for `contour="path"` the condition on the normal (Eq. 8 or
+    complementarity) and the weak prior on `p`. `head` is a flat pose.
+    """
+    head = _pose(head)
+    xy = pose.project(head, frame[:3])
+    inverse_sigma = 1.0 / seen.sigma_px[index]
+    if config.distance == "map":
+        terms = contour.map_distance(seen.distance_map, xy)[None]
+    elif config.distance == "polyline":
+        terms = contour.polyline_distance(seen.xy[:NUM_CONTOUR], xy)[None]
+    else:
+        tangent = contour.contour_tangents(seen.xy[:NUM_CONTOUR])[index]
+        offset = xy - seen.xy[index]
+        along = offset @ tangent / config.along_ratio
+        across = offset[0] * tangent[1] - offset[1] * tangent[0]
+        terms = jnp.stack([across, along])
+    terms = math.sqrt(config.contour_weight) * huberize(terms * inverse_sigma, config.huber)
+    if config.contour == "chain":
+        return terms
+    normal_z = head.rotation[2] @ safe_normalize(splines.frame_normal(frame))
+    is_complementary = config.normal == "complementarity"
+    condition = fischer_burmeister(p, normal_z) if is_complementary else normal_z
+    is_seen = jnp.where(jnp.isfinite(seen.sigma_px[index]), 1.0, 0.0)
+    condition = condition * is_seen / config.normal_sd
+    prior = (p - (config.path_start or 0.0)) / config.path_sd
+    return jnp.concatenate([terms, jnp.stack([condition, prior])])
+
+
+def prior_residual(coefficients, model: FitModel, config: FitConfig) -> jax.Array:
+    """Identity prior, expression prior, and what passes the expressions' range [K + 2E]."""
+    k = model.num_identity
+    expression = coefficients[k:]
+    low, high = model.expression_bounds.T
+    excess = jnp.maximum(low - expression, 0.0) + jnp.maximum(expression - high, 0.0)
+    return jnp.concatenate(
+        [
+            math.sqrt(config.identity_weight) * coefficients[:k],
+            expression / model.expression_sd,
+            excess / config.bound_sd,
+        ]
+    )
+
+
+def residual(u: Unknowns, model, start, seen, config) -> jax.Array:
+    """The residual vector [R]: points, contour, priors."""
+    head = _flat_pose(_motion(u), start)
+    columns = _columns(u)
+    rows, local, data = _point_group(model, seen, config)
+    blocks = [jax.vmap(local, (0, None, 0))(rows @ columns, head, data)]
+    if config.contour in ("chain", "path"):
+        blend, frames = _contour_blend(u, columns, head, model, config)
+        geometry = jnp.einsum("pc,pcd->pd", blend, frames @ columns)
+        local = functools.partial(path_residual, seen=seen, config=config)
+        index = jnp.arange(NUM_CONTOUR)
+        blocks.append(jax.vmap(local, (0, None, 0, 0))(geometry, head, u.path, index))
+    blocks.append(prior_residual(u.coefficients, model, config))
+    return jnp.concatenate([b.ravel() for b in blocks])
+
+
+def jacobian(u: Unknowns, model, start, seen, config) -> jax.Array:
+    """The exact derivative [R, K + E + 6 + P] of `residual` in the order of `Unknowns`."""
+    motion = _motion(u)
+    head = _flat_pose(motion, start)
+    head_by_motion = jax.jacfwd(_flat_pose)(motion, start)  # [12, 6]
+    columns = _columns(u)
+    rows, local, data = _point_group(model, seen, config)
+    by_point, by_head = jax.vmap(jax.jacfwd(local, (0, 1)), (0, None, 0))(
+        rows @ columns, head, data
+    )
+    blocks = [_assemble(by_point @ rows[..., 1:], by_head @ head_by_motion, None)]
+    if config.contour in ("chain", "path"):
+        blend, frames = _contour_blend(u, columns, head, model, config)
+        basis = jnp.einsum("pc,pcdm->pdm", blend, frames)
+        local = functools.partial(path_residual, seen=seen, config=config)
+        by_frame, by_head, by_p = jax.vmap(jax.jacfwd(local, (0, 1, 2)), (0, None, 0, 0))(
+            basis @ columns, head, u.path, jnp.arange(NUM_CONTOUR)
+        )
+        if config.contour == "path":
+            slope = jax.vmap(jax.jacfwd(splines.spline_blend, 1), (None, 0))(
+                model.path_blend, u.path
+            )
+            along = jnp.einsum("pc,pcd->pd", slope, frames @ columns)
+            by_p = by_p + jnp.einsum("prd,pd->pr", by_frame, along)
+        blocks.append(_assemble(by_frame @ basis[..., 1:], by_head @ head_by_motion, by_p))
+    by_prior = jax.jacfwd(prior_residual)(u.coefficients, model, config)
+    blocks.append(jnp.pad(by_prior, ((0, 0), (0, motion.size + NUM_CONTOUR))))
+    return jnp.concatenate(blocks)
+
+
+def starting_path(model: FitModel, start: Pose, config: FitConfig) -> jax.Array:
+    """Path parameters [P] to begin with.
+
+    Unless `config` names one, each point starts where its path, walked from the jaw, comes in sight
+    of the mean face in its starting pose. Points that start at a hidden jaw overshoot, and the
+    solver spends its steps on refusing that, or ends with some of them far down their paths.
+    """
+    if config.path_start is not None:
+        return jnp.full(NUM_CONTOUR, config.path_start, model.path_frames.dtype)
+    steps = jnp.linspace(0.0, 1.0, _SIGHT_STEPS)
+    mean = jnp.einsum(
+        "jc,pcd->pjd", splines.spline_blend(model.path_blend, steps), model.path_frames[..., 0]
+    )
+    is_seen = splines.frame_normal(mean) @ start.rotation[2] >= 0.0
+    return steps[jnp.argmax(is_seen, axis=1)]
+
+
+def errors_px(u: Unknowns, model, start, seen, config) -> tuple[jax.Array, jax.Array]:
+    """Mean distances in pixels: inner landmarks to their points, contour points to the contour."""
+    columns = _columns(u)
+    flat_head = _flat_pose(_motion(u), start)
+    head = _pose(flat_head)
+    is_used = model.is_present * jnp.isfinite(seen.sigma_px)
+    xy = pose.project(head, model.landmark_rows @ columns)
+    inner = safe_norm(xy - seen.xy)[NUM_CONTOUR:]
+    contour_xy = xy[:NUM_CONTOUR]
+    if config.contour in ("chain", "path"):
+        blend, frames = _contour_blend(u, columns, flat_head, model, config)
+        geometry = jnp.einsum("pc,pcd->pd", blend, frames @ columns)
+        contour_xy = pose.project(head, geometry[:, :3])
+    outer = jax.vmap(contour.polyline_distance, (None, 0))(seen.xy[:NUM_CONTOUR], contour_xy)
+    return (
+        _weighted_mean(inner, is_used[NUM_CONTOUR:]),
+        _weighted_mean(outer, is_used[:NUM_CONTOUR]),
+    )
+
+
+def _weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
+    return jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def _point_group(model: FitModel, seen: Observation, config: FitConfig):
+    """Rows [N, 3, M], local residual and data of the points tied to one vertex each."""
+    first = 0 if config.contour == "fixed" else NUM_CONTOUR
+    weight = jnp.where(
+        jnp.arange(first, 68) < NUM_CONTOUR,
+        math.sqrt(config.contour_weight),
+        math.sqrt(config.inner_weight),
+    )
+    inverse_sigma = weight * model.is_present[first:] / seen.sigma_px[first:]
+
+    def local(point, head, data):
+        return point_residual(point, head, *data, config)
+
+    return model.landmark_rows[first:], local, (seen.xy[first:], inverse_sigma)
+
+
+def _contour_blend(u: Unknowns, columns, head, model: FitModel, config: FitConfig):
+    """Weights [P, C] over control points, and the control points' frames [P, C, D, M]."""
+    if config.contour == "path":
+        return splines.spline_blend(model.path_blend, u.path), model.path_frames
+    normals = safe_normalize(splines.frame_normal(model.chain_frames @ columns))
+    normal_z = normals @ _pose(head).rotation[2]
+    best = jnp.argmin(jnp.abs(normal_z), axis=-1)  # the LM-ICP choice of the thesis' [20]
+    return jax.nn.one_hot(best, normals.shape[1], dtype=columns.dtype), model.chain_frames
+
+
+def _columns(u: Unknowns) -> jax.Array:
+    """What a model's columns are multiplied with [M]: one for the mean, then the coefficients."""
+    return jnp.concatenate([jnp.ones(1, u.coefficients.dtype), u.coefficients])
+
+
+def _motion(u: Unknowns) -> jax.Array:
+    return jnp.concatenate([u.turn, u.shift, u.log_scale[None]])
+
+
+def _flat_pose(motion: jax.Array, start: Pose) -> jax.Array:
+    """The moved pose as a vector [12]; local residuals take it, so that they stay polynomial."""
+    head = moved_pose(start, motion[:3], motion[3:5], motion[5])
+    return jnp.concatenate([head.rotation.ravel(), head.translation, head.scale[None]])
+
+
+def _pose(flat: jax.Array) -> Pose:
+    return Pose(flat[:9].reshape(3, 3), flat[9:11], flat[11])
+
+
+def _assemble(by_coefficients, by_motion, by_p) -> jax.Array:
+    """Rows [N r, K + E + 6 + P] of N local residuals of size r; residual n moves with `p[n]`."""
+    num, size = by_motion.shape[:2]
+    if by_p is None:
+        path = jnp.zeros((num, size, NUM_CONTOUR), by_motion.dtype)
+    else:
+        path = by_p[..., None] * jnp.eye(num, dtype=by_p.dtype)[:, None, :]
+    return jnp.concatenate([by_coefficients, by_motion, path], -1).reshape(num * size, -1)
