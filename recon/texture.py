@@ -1,0 +1,145 @@
+"""Paints a fitted head with its photo: a colour for every vertex, and a texture picture.
+
+  head = prepare(model, config)              # once per model
+  mesh = paint(head, params, photo, config)  # as many photos as you like
+
+The steps: look at the photo (`sight`), judge what can be trusted (`trust`), say where hair is
+(`hair`), complete the colours of the vertices (`fill`), and lay them out as a picture to which
+the photo adds its finer detail (`atlas`).
+
+Axes: V vertices of the refined mesh, U texture coordinates, S sides of the texture, N texels.
+Colours are sRGB-encoded, in [0, 1].
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from recon import atlas as atlas_lib
+from recon import fill, hair, shading
+from recon.atlas import Atlas
+from recon.fill import FillConfig, Mirrored, Plain
+from recon.fit import FaceParams
+from recon.morphable import MorphableModel
+from recon.sight import View, look, sample
+from recon.surface import Surface, refine
+from recon.trust import Seen, TrustConfig, judge
+from render.mesh import Mesh, apply, linear_subdivision
+
+
+@dataclasses.dataclass(frozen=True)
+class TextureConfig:
+    """Settings of `prepare` and `paint`."""
+
+    size: int = 1024  # S
+    max_vertices: int = 80_000
+    cutout: int = 1024  # pixels of the square that is cut out of the photo; a multiple of 4
+    trust: TrustConfig = dataclasses.field(default_factory=TrustConfig)
+    fill: FillConfig = dataclasses.field(default_factory=FillConfig)
+
+
+@struct.dataclass
+class PaintedModel:
+    """A model made ready for painting."""
+
+    model: MorphableModel
+    surface: Surface
+    strands: jax.Array  # [V] a pattern of hair
+    uvs: jax.Array | None = None  # [U, 2] of the refined mesh
+    uv_triangles: jax.Array | None = None
+    atlas: Atlas | None = None
+    fine_strands: jax.Array | None = None  # [N] the same pattern at the texels
+
+
+def prepare(model: MorphableModel, config: TextureConfig) -> PaintedModel:
+    """Refines the model's mesh and lays out its texture, on the host."""
+    surface = refine(model, config.max_vertices)
+    pattern = _strands(surface.place, surface.parts["skull"])
+    head = PaintedModel(model, surface, pattern)
+    if model.uvs is None:
+        return head
+    uv_triangles = np.asarray(model.uv_triangles)
+    flat = linear_subdivision(uv_triangles, model.uvs.shape[0], surface.levels)
+    uvs = apply(flat, model.uvs)
+    atlas = atlas_lib.build_atlas(uvs, flat.triangles, surface.subdivision.triangles, config.size)
+    at_vertices = jnp.concatenate([surface.place, surface.parts["skull"][:, None]], -1)
+    at_texels = atlas_lib.at_texels(atlas, at_vertices)
+    return head.replace(
+        uvs=uvs,
+        uv_triangles=flat.triangles,
+        atlas=atlas,
+        fine_strands=_strands(at_texels[:, :3], at_texels[:, 3]),
+    )
+
+
+def _strands(place: jax.Array, skull: jax.Array) -> jax.Array:
+    """The pattern of hair [N] at places [N, 3]; zero off the skull, whose share is [N]."""
+    is_skull = np.asarray(skull) > 0
+    pattern = np.zeros(len(is_skull), np.float32)
+    pattern[is_skull] = hair.strands(np.asarray(place, np.float64)[is_skull])
+    return jnp.asarray(pattern)
+
+
+def paint(
+    head: PaintedModel,
+    params: FaceParams,
+    photo: np.ndarray,
+    config: TextureConfig = TextureConfig(),
+) -> Mesh:
+    """Paints a head with `colors`, and with `uvs` and a `texture` if the model has a layout.
+
+    Args:
+      head: from `prepare`, with the same `config`.
+      params: the fit to the photo.
+      photo: [H, W, 3].
+      config: settings.
+
+    Raises:
+      ValueError: the head lies outside the photo.
+    """
+    surface = head.surface
+    view = look(head.model, surface, params, photo, config.cutout)
+    seen = judge(view, surface, config.trust)
+    pattern = np.asarray(head.strands, np.float64)
+    share = hair.hair_share(surface, seen, pattern)
+    mirrored = fill.mirror_image(surface, seen, np.asarray(view.normals, np.float64))
+    facing = np.asarray(view.facing, np.float64)
+    plain = fill.plain_head(surface, seen, facing, share, pattern)
+    log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
+    colors = jnp.asarray(shading.to_rgb(log_rgb), jnp.float32)
+    mesh = Mesh(view.vertices, surface.subdivision.triangles, colors=colors)
+    if head.atlas is None:
+        return mesh
+    weights = _detail_weights(seen, mirrored, plain)
+    texture = _paint_texture(head, view, colors, jnp.asarray(weights, jnp.float32))
+    return mesh.replace(uvs=head.uvs, uv_triangles=head.uv_triangles, texture=texture)
+
+
+def _detail_weights(seen: Seen, mirrored: Mirrored, plain: Plain) -> np.ndarray:
+    """What finer detail counts [V, 3]: the photo's, its mirror image's, the strands'."""
+    own, other, _ = fill.guide_shares(seen.trust, mirrored.trust)
+    return np.stack([own, other, plain.strand_contrast], -1)
+
+
+@jax.jit
+def _paint_texture(
+    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """The texture [S, S, 3]: the colours of the vertices, and detail finer than these."""
+    mirror, size = head.surface.mirror, view.picture.shape[0]
+    own = jnp.concatenate([view.xy, view.rgb], -1)
+    attributes = [colors, own, own[mirror], weights, head.strands[:, None]]
+    rgb, xy, coarse, mirror_xy, mirror_coarse, own_share, mirror_share, contrast, pattern = (
+        jnp.split(
+            atlas_lib.at_texels(head.atlas, jnp.concatenate(attributes, -1)),
+            np.cumsum([3, 2, 3, 2, 3, 1, 1, 1]),
+            -1,
+        )
+    )
+    rgb = rgb * jnp.exp(contrast * (head.fine_strands[:, None] - pattern))
+    rgb = rgb + own_share * (sample(view.picture, xy, size) - coarse)
+    rgb = rgb + mirror_share * (sample(view.picture, mirror_xy, size) - mirror_coarse)
+    return atlas_lib.to_picture(head.atlas, jnp.clip(rgb, 0.0, 1.0))
