@@ -1,0 +1,89 @@
+r"""Shows what mien does, from one photo to a page to look at.
+
+Examples (the first run compiles for about a minute):
+
+  python -m scripts.demo
+  python -m scripts.demo --photo=me.jpg --out=out/me
+
+Open index.html in --out afterwards. The photo is by default the portrait of the astronaut Eileen
+Collins, taken by NASA, in the public domain, that comes with scikit-image.
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+from skimage import data
+
+from recon import landmarks
+from render import image_io
+from scripts import command, head
+from scripts.outputs_io import filling_folder, write_html
+from scripts.page import demo_page
+
+_PHOTO = flags.DEFINE_string("photo", None, "Photo of a face; by default an astronaut's.")
+_OUT = flags.DEFINE_string("out", "out/demo", "Folder to write.")
+_SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
+
+_AZIMUTHS = (-70, -35, 0, 35, 70)  # degrees, of the stills
+_STILL_SIZE = 512
+
+
+def main() -> None:
+    out = command.writable_folder(_OUT.value)
+    config = head.HeadConfig()
+    photo = image_io.read_photo(_PHOTO.value) if _PHOTO.value else data.astronaut() / 255.0
+    head.prepare_fit(config)
+    head.prepare_painting(config)
+    with command.progress("landmarks"):
+        points = landmarks.detect_landmarks(photo)
+    made = head.make_head(photo, points, config)
+    with filling_folder(out) as folder:
+        image_io.write_image(folder / "photo.jpg", photo)
+        head.write_head(folder, made, config)
+        head.write_config(folder, config, photo=_PHOTO.value, seed=_SEED.value)
+        write_page(folder, made)
+    command.say(f"wrote {out / 'index.html'}: {head.summary(made)}")
+
+
+def write_page(folder: pathlib.Path, made: head.Head) -> None:
+    """Writes the stills and index.html beside the head's files."""
+    stills = {}
+    with command.progress("stills", len(_AZIMUTHS)) as advance:
+        for azimuth in _AZIMUTHS:
+            view = next(head.turntable(made.mesh, 1, _STILL_SIZE, (azimuth, azimuth)))
+            name = f"view{azimuth}.jpg"
+            image_io.write_image(folder / name, np.asarray(view.rgb))
+            stills[name] = f"The head turned by {abs(azimuth)} degrees"
+            advance()
+    face = made.face
+    eyes = float(face.eye_distance_px)
+    numbers = {
+        "Mean error of the 51 inner points": _error_text(face.inner_error_px, eyes),
+        "Mean distance of the 17 contour points to the contour": _error_text(
+            face.contour_error_px, eyes
+        ),
+        "Distance of the outer eye corners": f"{eyes:.0f} px",
+        "Iterations of the solver": f"{int(face.iterations)}",
+        "Time of the fit, compiled": f"{1e3 * made.seconds:.0f} ms",
+        "Vertices, triangles": f"{len(made.mesh.vertices):,}, {len(made.mesh.triangles):,}",
+    }
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("view"))
+    write_html(
+        folder / "index.html",
+        demo_page(
+            title="One photo, one head",
+            lead="A morphable model was fitted to 68 points of the photo and painted with it.",
+            stills=stills,
+            numbers=numbers,
+            files=[(name, (folder / name).stat().st_size) for name in names],
+        ),
+    )
+
+
+def _error_text(error_px: np.ndarray, eye_distance_px: float) -> str:
+    return f"{float(error_px):.2f} px, {float(error_px) / eye_distance_px:.1%} of the eye distance"
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,183 @@
+r"""Makes a 3D head of the face in a photo.
+
+The 68 landmarks of the face are found (or read), a morphable model is fitted to them, and the
+photo paints it. Into --out go
+
+  head.obj, head.mtl, texture.png   for Blender, MeshLab and most others
+  head.glb, head.ply                for browsers and game engines; with vertex colours
+  overlay.png                       the points and the head over the photo: look here first
+  turntable.mp4                     the head from all sides
+  landmarks.pts                     the points; correct them and run again with --landmarks
+  fit.json                          identity, expression, pose, errors in pixels
+  config.json                       every setting of this run
+
+Examples (the first run compiles for about a minute; after that a photo takes a few seconds):
+
+  python -m scripts.reconstruct --photo=me.jpg --out=out/me
+  python -m scripts.reconstruct --photo=family.jpg --face=1 --out=out/aunt
+  python -m scripts.reconstruct --photo=a.jpg,b.jpg,c.jpg --out=out/all   # out/all/a, .../b, .../c
+  python -m scripts.reconstruct --photo=me.jpg --landmarks=me.pts --out=out/me
+  python -m scripts.reconstruct --landmarks=me.pts --out=out/me           # no photo, no texture
+  python -m scripts.reconstruct --photo=me.jpg --model=model2019_face12.h5 --out=out/me
+
+Methods, by what they do with the 17 points of the contour, which slide as the head turns:
+
+  robust   they slide on paths over the face, outliers lose their pull (the default)
+  spline   they slide on paths, all points pull alike
+  chain    each jumps along a chain of vertices
+  inner    they are left out
+  fixed    each is tied to one vertex
+
+Exit status: 0 done; 2 bad input; 1 no face found, or another failure of the work itself. Failures
+take one line on stderr, and leave nothing half-written in --out.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+
+from recon import fit, landmarks, landmarks_io
+from render import image_io
+from scripts import command, head
+from scripts.outputs_io import filling_folder
+
+_DEFAULT = head.HeadConfig()
+_PHOTO = flags.DEFINE_list("photo", [], "Photo, or several with commas between them.")
+_LANDMARKS = flags.DEFINE_list(
+    "landmarks", [], "68 points in .pts, one file per photo; else they are detected."
+)
+_OUT = flags.DEFINE_string("out", "out/head", "Folder to write; several photos: a folder each.")
+_MODEL = flags.DEFINE_string("model", _DEFAULT.model, "'default', or the file of a model.")
+_METHOD = flags.DEFINE_enum("method", _DEFAULT.method, list(fit.METHODS), "See above.")
+_FACE = flags.DEFINE_integer("face", 0, "Which face: 0 the clearest, 1 the next.", lower_bound=0)
+_NUM_IDENTITY = flags.DEFINE_integer(
+    "num_identity", None, "Identity modes to fit; all of the model by default.", lower_bound=1
+)
+_EXPRESSION = flags.DEFINE_bool("expression", _DEFAULT.expression, "Fit the expression too.")
+_START = flags.DEFINE_enum(
+    "start",
+    _DEFAULT.start,
+    ["closed_form", "frontal"],
+    "Pose to start from: solved from the inner points, or facing the camera.",
+)
+_TEXTURE_SIZE = flags.DEFINE_integer(
+    "texture_size", _DEFAULT.texture_size, "Side of texture.png, pixels.", 16, 8192
+)
+_SIZE = flags.DEFINE_integer("size", _DEFAULT.size, "Side of the turntable, pixels.", 16, 4096)
+_FRAMES = flags.DEFINE_integer(
+    "frames", _DEFAULT.frames, "Frames of the turntable; 0 leaves it out.", 0, 10_000
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
+
+
+class Task(NamedTuple):
+    """One face to reconstruct."""
+
+    photo: str | None
+    landmarks: str | None
+    out: pathlib.Path
+
+
+def main() -> None:
+    out = command.writable_folder(_OUT.value)
+    config = head.HeadConfig(
+        model=_MODEL.value,
+        method=_METHOD.value,
+        num_identity=_NUM_IDENTITY.value,
+        expression=_EXPRESSION.value,
+        start=_START.value,
+        texture_size=_TEXTURE_SIZE.value,
+        size=_SIZE.value,
+        frames=_FRAMES.value,
+    )
+    tasks = list_tasks(_PHOTO.value, _LANDMARKS.value, out)
+    if len(tasks) == 1:
+        reconstruct(tasks[0], config)
+        return
+    failures = []
+    for number, task in enumerate(tasks, start=1):
+        command.say(f"{number} of {len(tasks)}: {task.photo or task.landmarks}")
+        try:
+            reconstruct(task, config)
+        except (ValueError, RuntimeError, OSError) as error:
+            command.warn(f"{task.photo or task.landmarks}: {error}")
+            failures.append(task.photo or task.landmarks)
+    if failures:
+        raise command.WorkFailed(
+            f"expected {len(tasks)} heads, found {len(tasks) - len(failures)}; "
+            f"without one: {', '.join(failures)}"
+        )
+
+
+def list_tasks(photos: list[str], points: list[str], out: pathlib.Path) -> list[Task]:
+    """Pairs photos with landmark files and gives each a folder.
+
+    Raises:
+      ValueError: nothing to do, counts that differ, or two photos of one name.
+    """
+    if not photos and not points:
+        raise ValueError("expected --photo or --landmarks, found neither")
+    if photos and points and len(photos) != len(points):
+        raise ValueError(
+            f"expected as many --landmarks as photos, found {len(points)} for {len(photos)}"
+        )
+    names = photos or points
+    stems = [pathlib.Path(name).stem for name in names]
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise ValueError(f"expected photos of different names, found '{twice}' twice")
+    folders = [out] if len(names) == 1 else [out / stem for stem in stems]
+    return [
+        Task(
+            photo=photos[i] if photos else None,
+            landmarks=points[i] if points else None,
+            out=folder,
+        )
+        for i, folder in enumerate(folders)
+    ]
+
+
+def reconstruct(task: Task, config: head.HeadConfig) -> None:
+    """Reconstructs one face and writes its files."""
+    head.load_model(config)  # a bad file shows before any work
+    photo = image_io.read_photo(task.photo) if task.photo else None
+    head.prepare_fit(config)
+    if photo is not None:
+        head.prepare_painting(config)
+    points = find_points(photo, task.landmarks)
+    made = head.make_head(photo, points, config)
+    with filling_folder(task.out) as folder:
+        head.write_head(folder, made, config)
+        head.write_config(
+            folder,
+            config,
+            photo=task.photo,
+            landmarks=task.landmarks,
+            face=_FACE.value,
+            seed=_SEED.value,
+        )
+    command.say(f"wrote {task.out}: {head.summary(made)}")
+
+
+def find_points(photo: np.ndarray | None, pts: str | None) -> np.ndarray:
+    """Reads the landmarks, or detects them."""
+    if pts is None:
+        with command.progress("landmarks"):
+            return landmarks.detect_landmarks(photo, _FACE.value)
+    points = landmarks_io.read_pts(pts)
+    landmarks.landmarks_from_points(points)
+    if photo is not None:
+        height, width = photo.shape[:2]
+        is_inside = ((points >= 0) & (points <= (width, height))).all(1)
+        if is_inside.mean() < 0.5:
+            raise ValueError(
+                f"expected the points of {pts} inside the {width} x {height} photo, "
+                f"found {(~is_inside).sum()} of them outside"
+            )
+    return points
+
+
+if __name__ == "__main__":
+    command.run(main)

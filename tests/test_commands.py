@@ -1,0 +1,154 @@
+"""Commands as their users meet them: exit status, the one line on stderr, what lies in --out."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from recon import fit
+from recon.landmarks_io import read_pts, write_pts
+from scripts import reconstruct
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Points of the astronaut photo, from the detector.
+ASTRONAUT_POINTS = ROOT / "tests" / "data" / "astronaut.pts"
+
+
+def run(command, *arguments, folder=ROOT):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-m", f"scripts.{command}", *arguments]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=600, cwd=folder, env=environment
+    )
+
+
+BAD_INPUT = {  # name: arguments, exit status, what the line says
+    "text named .jpg": ("--photo={inputs}/text.jpg", 2, "expected an image, found {inputs}"),
+    "no face": ("--photo={inputs}/plain.png", 1, "no face found in the 320 x 240 photo"),
+    "fifth face": ("--photo={inputs}/face.png --face=5", 2, "expected a face from 0 to "),
+    "truncated model": ("--photo={inputs}/face.png --model={inputs}/cut.npz", 2, "cut.npz"),
+    "NaN landmarks": ("--landmarks={inputs}/nan.pts", 2, "nan) at 12"),
+    "67 points": ("--landmarks={inputs}/67.pts", 2, "expected 68 points, found 67"),
+    "unknown method": ("--photo={inputs}/face.png --method=magic", 2, "<fixed|inner|"),
+    "unknown flag": ("--foto={inputs}/face.png", 2, "Unknown command line flag 'foto'"),
+    "blocked --out": (
+        "--photo={inputs}/face.png --out={inputs}/text.jpg/deep/er",
+        2,
+        "expected a folder in --out, found a file at {inputs}/text.jpg",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "text.jpg").write_text("This is not a picture.\n")
+    slope = np.linspace(0, 255, 320).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(slope[None, :, None], (240, 320, 3)).copy()).save(
+        folder / "plain.png"
+    )
+    Image.fromarray(data.astronaut()).save(folder / "face.png")
+    model = (ROOT / "recon" / "data" / "default_head.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(model[: len(model) // 2])
+    points = read_pts(ASTRONAUT_POINTS)
+    write_pts(folder / "67.pts", points[:67])
+    points[12, 1] = np.nan
+    write_pts(folder / "nan.pts", points)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refusals(inputs):
+    """Runs every case, two at a time: importing is most of what they do."""
+
+    def refusal(item):
+        number, (arguments, _, _) = item
+        out = inputs / f"out{number}"
+        return out, run("reconstruct", f"--out={out}", *arguments.format(inputs=inputs).split())
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return dict(zip(BAD_INPUT, pool.map(refusal, enumerate(BAD_INPUT.values())), strict=True))
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_takes_one_line(refusals, inputs, case):
+    _, status, message = BAD_INPUT[case]
+    out, done = refusals[case]
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("reconstruct: ")
+    assert message.format(inputs=inputs) in done.stderr
+    assert not out.exists()
+
+
+def test_help_is_the_manual():
+    done = run("reconstruct", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(reconstruct.__doc__[:20])
+    for flag in ("--photo", "--landmarks", "--out", "--method", "--seed"):
+        assert f"\n  {flag}:" in done.stdout
+    assert all(f"\n  {method} " in reconstruct.__doc__ for method in fit.METHODS)
+
+
+def test_a_head_from_points_alone(tmp_path):
+    arguments = (f"--landmarks={ASTRONAUT_POINTS}", "--method=inner", "--frames=0")
+    done = run("reconstruct", *arguments, "--out=head", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("wrote head: ")
+    written = {path.name for path in (tmp_path / "head").iterdir()}
+    assert written >= {"head.obj", "head.ply", "head.glb", "overlay.png", "config.json"}
+    assert not any(name.startswith(".") for name in written)
+    report = json.loads((tmp_path / "head" / "fit.json").read_text())
+    assert set(report) == {
+        *("method", "model", "identity", "expression", "rotation", "translation_px"),
+        *("scale_px_per_m", "inner_error_px", "contour_error_px", "eye_distance_px"),
+        *("iterations", "converged", "seconds"),
+    }
+    assert report["method"] == "inner" and report["converged"]
+    assert report["inner_error_px"] < 0.03 * report["eye_distance_px"]
+    assert np.shape(report["rotation"]) == (3, 3) and np.shape(report["translation_px"]) == (2,)
+    np.testing.assert_allclose(
+        np.array(report["rotation"]) @ np.transpose(report["rotation"]), np.eye(3), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        read_pts(tmp_path / "head" / "landmarks.pts"), read_pts(ASTRONAUT_POINTS), atol=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_every_link_of_the_demo_leads_somewhere(tmp_path):
+    done = run("demo", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "index.html").read_text()
+    links = re.findall(r'(?:src|href|poster)="([^"]+)"', page)
+    assert len(links) > 15
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_several_photos_get_a_folder_each():
+    out = pathlib.Path("out")
+    tasks = reconstruct.list_tasks(["a/x.jpg", "b/y.png"], ["1.pts", "2.pts"], out)
+    assert tasks == [("a/x.jpg", "1.pts", out / "x"), ("b/y.png", "2.pts", out / "y")]
+    assert reconstruct.list_tasks([], ["1.pts"], out) == [(None, "1.pts", out)]
+
+
+@pytest.mark.parametrize(
+    "photos, points, message",
+    [
+        ([], [], "expected --photo or --landmarks, found neither"),
+        (["a.jpg", "b.jpg"], ["a.pts"], "expected as many --landmarks as photos, found 1 for 2"),
+        (["x/a.jpg", "y/a.jpg"], [], "expected photos of different names, found 'a' twice"),
+    ],
+)
+def test_lists_that_do_not_pair_are_refused(photos, points, message):
+    with pytest.raises(ValueError, match=message):
+        reconstruct.list_tasks(photos, points, pathlib.Path("out"))
