@@ -29,10 +29,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from recon import contour, pose, splines
+from recon.morphable import NUM_CONTOUR
 from recon.pose import Pose
 from render.transforms import rodrigues, safe_norm, safe_normalize
 
-NUM_CONTOUR = 17
 _SIGHT_STEPS = 65  # along a path of about 7 cm
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from render.mesh import vertex_normals
+
 FRAME_SIZE = 9
 _RINGS = 2  # neighbourhood of a tangent plane; one ring is noisy on a 4,000-vertex head
 
@@ -87,7 +89,7 @@ def tangent_weights(mean, triangles, corners, weights, directions):
       Sparse matrices (u, v), each [N, V]; cross(u, v) of the mean points out of the face.
     """
     reach = _neighbourhoods(triangles, len(mean))
-    normals = vertex_normals(mean, triangles)
+    normals = np.asarray(vertex_normals(jnp.asarray(mean), jnp.asarray(triangles)))
     rows, columns, slopes = [], [], []
     for i, (corner, weight) in enumerate(zip(corners, weights, strict=True)):
         near = np.unique(np.concatenate([reach[c].indices for c in corner[weight > 0]]))
@@ -132,16 +134,6 @@ def path_frames(mean, triangles, columns, corners, weights, directions) -> NDArr
 def frame_normal(frame: jax.Array) -> jax.Array:
     """Unnormalised outward normal [..., 3] of a frame [..., D]."""
     return jnp.cross(frame[..., 3:6], frame[..., 6:9])
-
-
-def vertex_normals(vertices: NDArray, triangles: NDArray) -> NDArray:
-    """Area-weighted unit normals [V, 3], on the host."""
-    a, b, c = (vertices[triangles[:, i]] for i in range(3))
-    facet = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for i in range(3):
-        np.add.at(normals, triangles[:, i], facet)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def _neighbourhoods(triangles: NDArray, num_vertices: int) -> scipy.sparse.csr_matrix:
