@@ -7,18 +7,16 @@ triangle; what moves at outlines (a pixel changing its triangle) has no gradient
 Axes: V vertices, T triangles, C channels. Pixels and camera axes as in `camera.py`.
 """
 
-import collections
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from render.camera import Camera, project, scale_camera
+from render.frames import draw_frames
 from render.image import RenderOutput, box_downsample
 from render.mesh import Mesh, vertex_normals
 from render.tiles import map_blocks
@@ -235,35 +233,15 @@ def render_frames(
     config: RenderConfig = _DEFAULT_RENDER,
     num_threads: int = 2,
 ) -> Iterator[RenderOutput]:
-    """Renders one picture after another, for scripts: a capacity that overflows is doubled.
-
-    Cameras of one size share one compiled function. On a CPU a picture keeps one core busy, so
-    `num_threads` pictures are drawn at a time, and no more than one each is kept in advance.
-    """
+    """Renders one picture after another, for scripts: see `draw_frames`."""
     mesh = jax.device_put(mesh)
 
-    def draw(camera: Camera) -> RenderOutput:
-        nonlocal config  # what one picture learns about the capacity serves the next
-        output = render_mesh(mesh, camera, config)
-        while output.overflow:
-            enough = 2 * int(output.needed)
-            config = dataclasses.replace(
-                config, rasterize=dataclasses.replace(config.rasterize, max_pairs=enough)
-            )
-            output = render_mesh(mesh, camera, config)
-        return jax.block_until_ready(output)
+    def draw(camera: Camera, max_pairs: int | None) -> RenderOutput:
+        room = dataclasses.replace(config.rasterize, max_pairs=max_pairs)
+        return render_mesh(mesh, camera, dataclasses.replace(config, rasterize=room))
 
-    cameras = iter(cameras)
-    for camera in itertools.islice(cameras, 1):
-        yield draw(camera)  # alone: two threads would both compile
-    with futures.ThreadPoolExecutor(num_threads) as pool:
-        pending = collections.deque()
-        for camera in cameras:
-            pending.append(pool.submit(draw, camera))
-            if len(pending) > num_threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    # The need of a mesh changes much from view to view, and room in excess costs little.
+    return draw_frames(draw, cameras, config.rasterize.max_pairs, 2.0, num_threads)
 
 
 def sample_texture(texture: jax.Array, uv: jax.Array) -> jax.Array:

@@ -1,17 +1,22 @@
-"""Keeps XLA from computing things twice: cuts between its fused loops.
+"""How our kernels are compiled: cuts between XLA's fused loops, and options for the CPU.
 
 XLA merges elementwise operations into the loop of whoever uses them. Where several loops use the
 same values it computes them once for each, and a loop of many outputs once for each output; on the
 CPU that can cost more than half of a kernel's time, and as much of its compilation.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
+# XLA uses half of a wide vector unit unless told; narrower machines split what they cannot hold.
+_CPU_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
 
-def stage(function: Callable) -> Callable:
+
+def stage(function: Callable, static_argnums: int | Sequence[int] = ()) -> Callable:
     """Makes the results of `function` be computed once and stored, not merged into their users.
 
     Changes speed, never values; derivatives and batching pass through.
@@ -22,10 +27,33 @@ def stage(function: Callable) -> Callable:
         with set_xla_metadata(inlineable="true"):
             return function(*args)
 
-    jitted = jax.jit(body, inline=False)
+    jitted = jax.jit(body, inline=False, static_argnums=static_argnums)
 
     def call(*args):
         with set_xla_metadata(inlineable="false"):
             return jitted(*args)
+
+    return call
+
+
+def compiled(function: Callable, **options) -> Callable:
+    """`jax.jit` that also asks the CPU's compiler for wide vectors, where it may.
+
+    Only the outermost `jit` may ask: inside another transformation this is a plain `jit`. Scripts
+    that wrap our kernels in steps of their own use it in place of `jax.jit`.
+    """
+    inner = jax.jit(function, **options)
+
+    @functools.cache
+    def outer():
+        wide = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        return jax.jit(function, compiler_options=wide, **options)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        # Under another `jit` even a constant is traced.
+        leaves = jax.tree.leaves((args, kwargs, jnp.zeros(())))
+        is_nested = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        return (inner if is_nested else outer())(*args, **kwargs)
 
     return call

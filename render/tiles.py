@@ -49,9 +49,9 @@ def _key_fits(grid: TileGrid, num_items: int) -> bool:
 
 
 def smallest_tile(width: int, height: int, num_items: int, at_least: int = 8) -> int:
-    """Returns the smallest tile size, `at_least` times a power of two, that lists can be made of.
+    """Returns the smallest tile size, `at_least` times a power of two, that one sort can do.
 
-    The key of a pair of item and tile has 31 bits: many items want few tiles.
+    The key of a pair of item and tile has 31 bits: many items want few tiles, or several sorts.
     """
     size = at_least
     while not _key_fits(TileGrid(width, height, size), num_items):
@@ -59,6 +59,25 @@ def smallest_tile(width: int, height: int, num_items: int, at_least: int = 8) ->
             raise ValueError(f"expected fewer than 2^31 items, found {num_items}")
         size *= 2
     return size
+
+
+def radix_argsort(keys: jax.Array, num_bits: int) -> jax.Array:
+    """Returns the stable order of int32 keys [N] in [0, 2^num_bits).
+
+    Digits are sorted together with the place they come from, one integer a key, the lowest digit
+    first: on the CPU each pass takes a fifth of the time of `argsort`.
+    """
+    num_keys = keys.shape[0]
+    id_bits = max(num_keys - 1, 1).bit_length()
+    place = jnp.arange(num_keys, dtype=jnp.int32)
+    order = None
+    for low in range(0, num_bits, 31 - id_bits):
+        digit = (keys >> low) & ((1 << min(31 - id_bits, num_bits - low)) - 1)
+        if order is not None:
+            digit = digit.at[order].get(mode="promise_in_bounds")
+        passed = lax.sort((digit << id_bits) | place, is_stable=False) & ((1 << id_bits) - 1)
+        order = passed if order is None else order.at[passed].get(mode="promise_in_bounds")
+    return order
 
 
 class TileRectangles(NamedTuple):
@@ -121,34 +140,25 @@ def build_tile_lists(
       pair_test: takes item, tile column and tile row of all pairs, int32, and returns bool: whether
         the item really touches the tile. Its answer for slots without a pair is ignored.
     """
-    num_items = rectangles.x_begin.shape[0]
-    id_bits = num_items.bit_length()  # holds 0..N, so a key of all ones is no item's
-    if not _key_fits(grid, num_items):
-        raise ValueError(
-            f"expected tiles and items that fit a key of 31 bits, found {grid.num_tiles} tiles and "
-            f"{num_items} items: use larger tiles"
-        )
     pairs = _candidates(rectangles, num_pairs)
     is_pair = pairs.is_pair
     if pair_test is not None:
         is_pair &= pair_test(pairs.item, pairs.column, pairs.row)
-    tile = pairs.row * grid.columns + pairs.column
-    key = lax.sort(jnp.where(is_pair, (tile << id_bits) | pairs.item, _LAST_KEY), is_stable=False)
+    num_items = rectangles.x_begin.shape[0]
+    tile, item = _sort_pairs(grid, pairs, is_pair, num_items)
 
-    first_key = jnp.arange(grid.num_tiles, dtype=jnp.int32) << id_bits
-    begin = jnp.searchsorted(key, first_key, method="scan").astype(jnp.int32)
     kept = jnp.sum(is_pair, dtype=jnp.int32)
+    number = jnp.arange(grid.num_tiles, dtype=jnp.int32)
+    begin = jnp.searchsorted(tile, number, method="scan").astype(jnp.int32)
     count = jnp.diff(begin, append=kept[None])
-    item = jnp.where(key == _LAST_KEY, num_items, key & ((1 << id_bits) - 1))
     if chunk == 1:
         start, slots_needed, num_slots = begin, kept, num_pairs
     else:
         num_slots = num_pairs if num_slots is None else num_slots
         padded = (count + chunk - 1) // chunk * chunk
         start, slots_needed = jnp.cumsum(padded) - padded, jnp.sum(padded, dtype=jnp.int32)
-        shift = (start - begin)[jnp.minimum(key >> id_bits, grid.num_tiles - 1)]
-        slot = jnp.arange(num_pairs, dtype=jnp.int32) + shift
-        slot = jnp.where(key == _LAST_KEY, num_slots, slot)
+        slot = jnp.arange(num_pairs, dtype=jnp.int32) + (start - begin).at[tile].get(mode="clip")
+        slot = jnp.where(tile == grid.num_tiles, num_slots, slot)
         item = jnp.full(num_slots, num_items, jnp.int32).at[slot].set(item, mode="drop")
     return TileLists(
         item=item,
@@ -157,6 +167,24 @@ def build_tile_lists(
         needed=jnp.stack([pairs.needed, slots_needed]),
         overflow=(pairs.needed > num_pairs) | (slots_needed > num_slots),
     )
+
+
+def _sort_pairs(
+    grid: TileGrid, pairs: "_Pairs", is_pair: jax.Array, num_items: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns tile and item of the pairs, tile by tile; L and N, at the end, of what is no pair."""
+    tile = jnp.where(is_pair, pairs.row * grid.columns + pairs.column, grid.num_tiles)
+    item = jnp.where(is_pair, pairs.item, num_items)
+    id_bits = num_items.bit_length()
+    if _key_fits(grid, num_items):
+        key = jnp.where(is_pair, (tile << id_bits) | item, _LAST_KEY)
+        key = lax.sort(key, is_stable=False)
+        is_pair = key != _LAST_KEY
+        item = jnp.where(is_pair, key & ((1 << id_bits) - 1), num_items)
+        return jnp.where(is_pair, key >> id_bits, grid.num_tiles), item
+    # They come item by item, which a stable order keeps.
+    order = radix_argsort(tile, grid.num_tiles.bit_length())
+    return (v.at[order].get(mode="promise_in_bounds") for v in (tile, item))
 
 
 class _Pairs(NamedTuple):

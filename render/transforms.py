@@ -64,3 +64,40 @@ def rotation_angle(rotation: jax.Array) -> jax.Array:
         axis=-1,
     )
     return jnp.arctan2(safe_norm(sine), jnp.trace(rotation, axis1=-2, axis2=-1) - 1.0)
+
+
+def rotation_to_quat(rotation: jax.Array) -> jax.Array:
+    """Unit quaternions [..., 4] wxyz, w not negative, of rotations [..., 3, 3]; differentiable.
+
+    Of the four ways to take a root of the matrix, the one of the largest root (Shepperd 1978).
+    """
+    flat = rotation.reshape(*rotation.shape[:-2], 9)
+    a, b, c, d, e, f, g, h, i = jnp.moveaxis(flat, -1, 0)
+    # Each row is 4 q_k times the quaternion q.
+    rows = [
+        jnp.stack([1 + a + e + i, h - f, c - g, d - b], -1),
+        jnp.stack([h - f, 1 + a - e - i, b + d, c + g], -1),
+        jnp.stack([c - g, b + d, 1 - a + e - i, f + h], -1),
+        jnp.stack([d - b, c + g, f + h, 1 - a - e + i], -1),
+    ]
+    rows = jnp.stack(rows, -2)
+    squares = jnp.diagonal(rows, axis1=-2, axis2=-1)  # 4 q_k^2; the largest is one at least
+    largest = jnp.argmax(squares, -1)[..., None]
+    row = jnp.take_along_axis(rows, largest[..., None], -2)[..., 0, :]
+    quat = row / (2.0 * jnp.sqrt(jnp.take_along_axis(squares, largest, -1)))
+    return jnp.where(quat[..., :1] < 0, -quat, quat)
+
+
+def multiply_quats(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The quaternion [..., 4] wxyz that turns by `second` [..., 4], then by `first` [..., 4]."""
+    w, x, y, z = jnp.moveaxis(first, -1, 0)
+    a, b, c, d = jnp.moveaxis(second, -1, 0)
+    return jnp.stack(
+        [
+            w * a - x * b - y * c - z * d,
+            w * b + x * a + y * d - z * c,
+            w * c - x * d + y * a + z * b,
+            w * d + x * c - y * b + z * a,
+        ],
+        -1,
+    )

@@ -12,6 +12,7 @@ from render.tiles import (
     build_tile_lists,
     group_tiles,
     map_blocks,
+    radix_argsort,
     smallest_tile,
     tile_rectangles,
 )
@@ -121,12 +122,23 @@ def test_a_count_beyond_the_integers_is_an_overflow():
     all_tiles = jnp.full(2**15, 256, jnp.int32)
     none = jnp.zeros_like(all_tiles)
     rectangles = TileRectangles(none, all_tiles, none, all_tiles)  # 2^31 pairs
-    with pytest.raises(ValueError, match="65536 tiles and 32768 items"):
-        build_tile_lists(grid, rectangles, 100)
-    rectangles = TileRectangles(*(v[: 2**14] for v in rectangles))
-    rectangles = rectangles._replace(x_end=rectangles.x_end * 2, y_end=rectangles.y_end * 4)
     lists = jax.jit(build_tile_lists, static_argnums=(0, 2))(grid, rectangles, 100)
     assert lists.overflow and lists.needed[0] == 2**31 - 1
+
+
+def test_lists_of_more_tiles_and_items_than_a_key_holds_are_the_same(monkeypatch):
+    low, high = random_boxes(5)
+    expected = read_lists(build(low, high, chunk=4))
+    monkeypatch.setattr("render.tiles._key_fits", lambda grid, num_items: False)
+    assert read_lists(build(low, high, chunk=4)) == expected
+
+
+@pytest.mark.parametrize("num_bits, num_keys", [(3, 50), (20, 5000), (28, 200_000)])
+def test_the_radix_sort_is_the_stable_order(num_bits, num_keys):
+    # Few enough values that many keys are equal.
+    keys = np.random.default_rng(0).integers(0, 2**num_bits, num_keys // 2).repeat(2)
+    order = jax.jit(radix_argsort, static_argnums=1)(jnp.asarray(keys, jnp.int32), num_bits)
+    np.testing.assert_array_equal(order, np.argsort(keys, kind="stable"))
 
 
 def test_the_smallest_tile_fits_the_key():

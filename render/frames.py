@@ -1,0 +1,66 @@
+"""Draws one picture after another, for scripts: enough room for each, and all cores at work."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import TypeVar
+
+import jax
+
+from render.image import RenderOutput
+
+View = TypeVar("View")
+
+
+def round_capacity(needed: float) -> int:
+    """Rounds up by at most an eighth, so that needs of about the same size share a compilation."""
+    step = 2 ** max(int(needed).bit_length() - 4, 0)
+    return (int(needed) // step + 1) * step
+
+
+def draw_frames(
+    draw: Callable[[View, int | None], RenderOutput],
+    views: Iterable[View],
+    capacity: int | None,
+    margin: float = 1.3,
+    num_threads: int = 2,
+    on_growth: Callable[[int], None] = lambda capacity: None,
+) -> Iterator[RenderOutput]:
+    """Draws `views` in order; a picture that finds no room is drawn again with more.
+
+    On a CPU a picture keeps about one core busy, so `num_threads` are drawn at a time, and no more
+    than one each is kept in advance. Views of one shape and capacity share one compiled function.
+
+    Args:
+      draw: takes a view and the static capacity; None lets it guess.
+      views: whatever `draw` takes.
+      capacity: to begin with.
+      margin: room on top of what a picture needed, so that the next ones fit as well.
+      num_threads: pictures drawn at a time.
+      on_growth: is told each new capacity.
+    """
+
+    def draw_whole(view: View) -> RenderOutput:
+        nonlocal capacity  # what one picture learns serves the next
+        tried = capacity
+        output = draw(view, tried)
+        while output.overflow:
+            if tried == capacity:  # another thread may have grown it since
+                capacity = round_capacity(margin * int(output.needed))
+                on_growth(capacity)
+            tried = capacity
+            output = draw(view, tried)
+        return jax.block_until_ready(output)
+
+    views = iter(views)
+    for view in itertools.islice(views, 1):
+        yield draw_whole(view)  # alone: two threads would both compile
+    with futures.ThreadPoolExecutor(num_threads) as pool:
+        pending = collections.deque()
+        for view in views:
+            pending.append(pool.submit(draw_whole, view))
+            if len(pending) > num_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
