@@ -3,7 +3,7 @@
 Pictures are float, [H, W, C], row 0 on top, in [0, 1], sRGB-encoded unless a name says linear.
 Nothing here touches the disk; `image_io.py` does.
 
-Sources: IEC 61966-2-1 (sRGB).
+Sources: IEC 61966-2-1 (sRGB); Wang et al. 2004 (SSIM).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from flax import struct
+
+_SSIM_RADIUS = 5  # pixels; an 11 x 11 window
 
 
 @struct.dataclass
@@ -42,6 +45,51 @@ def psnr(image: jax.Array, reference: jax.Array) -> jax.Array:
     return -10.0 * jnp.log10(jnp.mean((image - reference) ** 2))
 
 
+def ssim(image: jax.Array, reference: jax.Array, border: str = "valid") -> jax.Array:
+    """Returns the mean structural similarity of two pictures [H, W, C], one for equal pictures.
+
+    The window is a Gaussian of 1.5 pixels, cut to 11 x 11. A blur is two products with banded
+    matrices: on a CPU ten times as fast as eleven shifted sums a side.
+
+    Args:
+      image: [H, W, C] in [0, 1].
+      reference: [H, W, C] in [0, 1].
+      border: "valid" averages the pixels whose window lies inside the picture, as papers report it
+        and as scikit-image does. "zero" averages all pixels and takes what lies outside for black,
+        as trainers of Gaussian splats do: no pixel is left without a gradient.
+    """
+    if image.shape != reference.shape or image.ndim != 3:
+        raise ValueError(
+            f"expected two [H, W, C] of one shape, found {image.shape} and {reference.shape}"
+        )
+    x, y = jnp.moveaxis(image, -1, 0), jnp.moveaxis(reference, -1, 0)
+    rows, columns = (jnp.asarray(_blur_matrix(side, border), x.dtype) for side in x.shape[1:])
+    moments = jnp.stack([x, y, x * x + y * y, x * y])
+    # Accelerators' short products would drown the variances, which are differences of moments.
+    blurred = jnp.matmul(rows, moments, precision="highest")
+    blurred = jnp.matmul(blurred, columns.T, precision="highest")
+    mean_x, mean_y, squares, products = blurred
+    mean_squares, mean_products = mean_x**2 + mean_y**2, mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2  # K1 and K2 of the paper, for a range of one
+    luminance = (2.0 * mean_products + c1) / (mean_squares + c1)
+    structure = (2.0 * (products - mean_products) + c2) / (squares - mean_squares + c2)
+    return jnp.mean(luminance * structure)
+
+
+def _blur_matrix(side: int, border: str) -> np.ndarray:
+    """Returns [side - 10, side] ("valid") or [side, side] ("zero"): a blur as a product."""
+    if border not in ("valid", "zero"):
+        raise ValueError(f'expected border "valid" or "zero", found {border!r}')
+    if border == "valid" and side <= 2 * _SSIM_RADIUS:
+        raise ValueError(
+            f"expected pictures of at least {2 * _SSIM_RADIUS + 1} pixels a side, found {side}"
+        )
+    offset = np.arange(side) - np.arange(side)[:, None]
+    window = np.exp(-0.5 * (offset / 1.5) ** 2) * (np.abs(offset) <= _SSIM_RADIUS)
+    band = window / np.exp(-0.5 * (np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1) / 1.5) ** 2).sum()
+    return band if border == "zero" else band[_SSIM_RADIUS:-_SSIM_RADIUS]
+
+
 def resize(image: jax.Array, height: int, width: int) -> jax.Array:
     """Resamples a picture [H, W, C] to [height, width, C], smoothly both up and down."""
     shape = (height, width, *image.shape[2:])
@@ -62,6 +110,30 @@ def box_downsample(image: jax.Array, factor: int) -> jax.Array:
     height, width = image.shape[:2]
     blocks = image.reshape(height // factor, factor, width // factor, factor, *image.shape[2:])
     return jnp.mean(blocks, (1, 3))
+
+
+def area_downsample(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Averages a picture [H, W, ...] over the area of each pixel of a smaller one, on the host.
+
+    Unlike `box_downsample` it takes any smaller size: pixels on a seam are shared out.
+    """
+    rows, columns = image.shape[:2]
+    if not (1 <= height <= rows and 1 <= width <= columns):
+        raise ValueError(f"expected at most {rows} x {columns} pixels, found {height} x {width}")
+    flat = _area_matrix(rows, height) @ image.reshape(rows, -1)
+    flat = flat.reshape(height, columns, -1).swapaxes(0, 1).reshape(columns, -1)
+    flat = (_area_matrix(columns, width) @ flat).reshape(width, height, -1)
+    return np.ascontiguousarray(flat.swapaxes(0, 1)).reshape(height, width, *image.shape[2:])
+
+
+def _area_matrix(size: int, new_size: int) -> scipy.sparse.csr_array:
+    """Returns the sparse [new_size, size] whose rows are each new pixel's share of the old ones."""
+    edges = np.arange(new_size + 1) * (size / new_size)
+    low, high = edges[:-1, None], edges[1:, None]
+    old = np.arange(size)
+    overlap = np.minimum(high, old + 1.0) - np.maximum(low, old)
+    weights = np.maximum(overlap, 0.0) * (new_size / size)
+    return scipy.sparse.csr_array(weights.astype(np.float32))
 
 
 def to_bytes(image: jax.Array | np.ndarray) -> np.ndarray:

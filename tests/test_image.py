@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from render.image import (
+    area_downsample,
     box_downsample,
     contact_sheet,
     linear_to_srgb,
@@ -13,6 +15,7 @@ from render.image import (
     resize,
     resize_to_fit,
     srgb_to_linear,
+    ssim,
     to_bytes,
 )
 from render.image_io import read_photo, write_image
@@ -44,6 +47,79 @@ def test_psnr_of_known_noise():
     assert psnr(image, image) == np.inf
 
 
+def noisy_pair(height=40, width=33, dtype=np.float32):
+    """A smooth picture and the same with noise: neither alike nor unrelated."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width, :1][:2] / 10
+    smooth = 0.5 + 0.4 * np.sin(x + 2 * y + np.arange(3))
+    noisy = np.clip(smooth + 0.1 * rng.standard_normal(smooth.shape), 0, 1)
+    return noisy.astype(dtype), smooth.astype(dtype)
+
+
+def ssim_as(border):
+    return jax.jit(lambda image, reference: ssim(image, reference, border))
+
+
+@pytest.mark.parametrize("border", ["valid", "zero"])
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(border):
+    noisy, smooth = noisy_pair()
+    similarity = ssim_as(border)
+    np.testing.assert_allclose(similarity(smooth, smooth), 1.0, atol=1e-6)
+    half = similarity((noisy + smooth) / 2, smooth)
+    assert similarity(noisy, smooth) < half - 0.05 < 0.9
+    np.testing.assert_allclose(similarity(smooth, noisy), similarity(noisy, smooth), rtol=1e-5)
+
+
+def test_ssim_of_two_greys_is_what_the_formula_says():
+    a, b = 0.3, 0.5  # without variance only the luminance term is left
+    found = ssim_as("valid")(jnp.full((24, 24, 1), a), jnp.full((24, 24, 1), b))
+    np.testing.assert_allclose(found, (2 * a * b + 1e-4) / (a * a + b * b + 1e-4), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype, atol", [(np.float32, 2e-6), (np.float64, 1e-10)])
+def test_ssim_is_that_of_scikit_image(dtype, atol):
+    noisy, smooth = noisy_pair(dtype=dtype)
+    expected = structural_similarity(
+        noisy.astype(np.float64),
+        smooth.astype(np.float64),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1.0,
+        channel_axis=-1,
+    )
+    with jax.enable_x64(dtype == np.float64):
+        found = ssim_as("valid")(noisy, smooth)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, atol=atol)
+
+
+def test_ssim_with_zero_border_is_that_of_pictures_framed_in_black():
+    noisy, smooth = noisy_pair()
+    frame = ((5, 5), (5, 5), (0, 0))
+    expected = ssim_as("valid")(np.pad(noisy, frame), np.pad(smooth, frame))
+    np.testing.assert_allclose(ssim_as("zero")(noisy, smooth), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("border", ["valid", "zero"])
+def test_ssim_gradients_match_finite_differences(border):
+    with jax.enable_x64(True):
+        noisy, smooth = noisy_pair(14, 13, np.float64)
+        check_grads(ssim_as(border), (noisy, smooth), order=1, modes=["rev"])
+        flat = jax.jit(jax.grad(lambda image: ssim(image, smooth, border)))(0 * smooth + 0.5)
+        assert np.isfinite(flat).all()
+
+
+def test_ssim_refuses_what_it_cannot_compare():
+    picture = np.zeros((12, 10, 3))
+    with pytest.raises(ValueError, match=r"of one shape, found \(12, 10, 3\) and \(12, 10, 1\)"):
+        ssim(picture, picture[..., :1])
+    with pytest.raises(ValueError, match="at least 11 pixels a side, found 10"):
+        ssim(picture, picture)
+    with pytest.raises(ValueError, match='expected border "valid" or "zero", found \'same\''):
+        ssim(picture, picture, "same")
+
+
 def test_resize_keeps_a_ramp_and_its_sides():
     ramp = jnp.broadcast_to(jnp.linspace(0, 1, 40)[:, None, None], (40, 30, 3))
     small = resize(ramp, 20, 15)
@@ -58,6 +134,16 @@ def test_box_downsample_is_the_mean_of_blocks():
     np.testing.assert_allclose(
         box_downsample(image, 2)[..., 0], [[3.5, 5.5, 7.5], [15.5, 17.5, 19.5]]
     )
+
+
+def test_area_downsample_shares_out_the_pixels_on_seams():
+    image = np.random.default_rng(0).random((7, 10, 2)).astype(np.float32)
+    # Enlarged to a common multiple of both sizes, seams fall between pixels.
+    fine = np.kron(image, np.ones((3, 4, 1))).reshape(3, 7, 4, 10, 2)
+    np.testing.assert_allclose(area_downsample(image, 3, 4), fine.mean((1, 3)), atol=1e-6)
+    np.testing.assert_allclose(area_downsample(image[..., 0], 7, 10), image[..., 0], atol=1e-6)
+    with pytest.raises(ValueError, match="at most 7 x 10 pixels, found 8 x 10"):
+        area_downsample(image, 8, 10)
 
 
 def test_bytes_round_and_clip():

@@ -1,0 +1,1 @@
+"""Networks that judge pictures as people or classifiers would."""
