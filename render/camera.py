@@ -2,7 +2,8 @@
 
 Camera axes: x right, y down, z forward (into the picture). World: metres, y up. Pixels: x right,
 y down, the centre of the top left pixel at (0.5, 0.5). A head looks along +z, so the camera of
-azimuth zero stands on the +z side of it; a growing azimuth moves the camera towards +x.
+azimuth zero stands on the +z side of it; a growing azimuth moves the camera towards +x. Where up is
+another axis, `world_axes` says where the front is.
 
 Axes: F frames.
 """
@@ -15,6 +16,7 @@ import numpy as np
 from flax import struct
 
 DEFAULT_FOV_DEGREES = 30.0  # over the shorter side of the picture: a portrait lens
+Y_UP = (0.0, 1.0, 0.0)
 
 
 @struct.dataclass
@@ -61,20 +63,51 @@ def camera_position(camera: Camera) -> jax.Array:
     return -camera.translation @ camera.rotation
 
 
+def world_axes(up: Sequence[float]) -> np.ndarray:
+    """Returns side, up and front [3, 3] of a world, unit rows, right-handed.
+
+    The side is +x whatever the up, so that the front is +z where y is up, -z where y is down (the
+    first camera of most captures stands there) and -y where z is up (Blender's front view); where
+    x itself is up or down, the front is +z.
+    """
+    up = np.asarray(up, np.float64)
+    length = np.linalg.norm(up)
+    if not (np.isfinite(length) and length > 0):
+        raise ValueError(f"expected a direction as up, found {up.tolist()}")
+    up = up / length
+    side = np.array([1.0, 0.0, 0.0]) - up[0] * up
+    if np.linalg.norm(side) < 1e-3:
+        side = np.cross(up, [0.0, 0.0, 1.0])
+    side = side / np.linalg.norm(side)
+    return np.stack([side, up, np.cross(side, up)])
+
+
+def orbit_axes(
+    azimuth_degrees: float, elevation_degrees: float, up: Sequence[float] = Y_UP
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the unit vectors [3] from the target to a camera of an orbit, and up its picture."""
+    side, up, front = world_axes(up)
+    azimuth, elevation = np.radians(azimuth_degrees), np.radians(elevation_degrees)
+    flat = np.sin(azimuth) * side + np.cos(azimuth) * front
+    away = np.cos(elevation) * flat + np.sin(elevation) * up
+    return away, np.cos(elevation) * up - np.sin(elevation) * flat
+
+
 def look_at(
-    eye: jax.Array, target: jax.Array, up: jax.Array | Sequence[float] = (0.0, 1.0, 0.0)
+    eye: jax.Array, target: jax.Array, up: jax.Array | Sequence[float] = Y_UP
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the world-to-camera rotation [3, 3] and translation [3] of a camera at `eye`.
 
     The camera looks at `target`, and `up` points up in its picture. Where it looks along `up`
-    itself, the world's z axis takes that part.
+    itself, the world's z axis takes that part, or its x axis where z is up.
     """
     eye, target, up = (jnp.asarray(value, jnp.result_type(float)) for value in (eye, target, up))
     forward = (target - eye) / jnp.linalg.norm(target - eye)
     side = jnp.cross(forward, up)
     is_steep = jnp.linalg.norm(side) < 1e-6 * jnp.linalg.norm(up)
     # At the pole the picture's top points away from the viewer's side of the head.
-    side = jnp.where(is_steep, jnp.cross(forward, jnp.array([0.0, 0.0, 1.0], side.dtype)), side)
+    instead = jnp.where(jnp.abs(forward[2]) < 0.9, jnp.eye(3)[2], jnp.eye(3)[0]).astype(side.dtype)
+    side = jnp.where(is_steep, jnp.cross(forward, instead), side)
     right = side / jnp.linalg.norm(side)
     rotation = jnp.stack([right, jnp.cross(forward, right), forward])
     return rotation, -rotation @ eye
@@ -86,18 +119,24 @@ def perspective_camera(
     width: int,
     height: int,
     fov_degrees: float = DEFAULT_FOV_DEGREES,
+    up: jax.Array | Sequence[float] = Y_UP,
 ) -> Camera:
     """Builds the camera at `eye` that sees `fov_degrees` over its shorter side."""
-    rotation, translation = look_at(eye, target)
+    rotation, translation = look_at(eye, target, up)
     focal = 0.5 * min(width, height) / np.tan(np.radians(fov_degrees) / 2)
     return _centered(rotation, translation, focal, width, height, orthographic=False)
 
 
 def orthographic_camera(
-    eye: jax.Array, target: jax.Array, width: int, height: int, extent: float
+    eye: jax.Array,
+    target: jax.Array,
+    width: int,
+    height: int,
+    extent: float,
+    up: jax.Array | Sequence[float] = Y_UP,
 ) -> Camera:
     """Builds the orthographic camera that sees `extent` metres over its shorter side."""
-    rotation, translation = look_at(eye, target)
+    rotation, translation = look_at(eye, target, up)
     focal = min(width, height) / extent
     return _centered(rotation, translation, focal, width, height, orthographic=True)
 
@@ -124,6 +163,7 @@ def orbit(
     azimuth_degrees: tuple[float, float] = (0.0, 360.0),
     fov_degrees: float = DEFAULT_FOV_DEGREES,
     orthographic: bool = False,
+    up: Sequence[float] = Y_UP,
 ) -> list[Camera]:
     """Returns the cameras of a turntable around `target`, all of one shape.
 
@@ -134,22 +174,22 @@ def orbit(
       width: of the picture, pixels.
       height: of the picture, pixels.
       elevation_degrees: of the cameras above the target's horizon.
-      azimuth_degrees: first and last azimuth, zero at +z, growing towards +x.
+      azimuth_degrees: first and last azimuth, zero at the front, growing towards the side.
       fov_degrees: of a perspective camera, over the shorter side.
       orthographic: leaves perspective out; the distance then only sets the depth's zero.
+      up: the axis of the turn; `world_axes` says which side is then the front.
     """
     target = np.asarray(target, np.float64)
     distance = 0.5 * extent / np.tan(np.radians(fov_degrees) / 2)
-    elevation = np.radians(elevation_degrees)
     cameras = []
-    for azimuth in np.radians(np.linspace(*azimuth_degrees, num_frames, endpoint=False)):
-        flat = np.cos(elevation)
-        away = np.array([flat * np.sin(azimuth), np.sin(elevation), flat * np.cos(azimuth)])
+    for azimuth in np.linspace(*azimuth_degrees, num_frames, endpoint=False):
+        away, top = orbit_axes(azimuth, elevation_degrees, up)
         eye = target + distance * away
+        # Up the picture rather than up the world: over the pole, too, there is such a direction.
         if orthographic:
-            cameras.append(orthographic_camera(eye, target, width, height, extent))
+            cameras.append(orthographic_camera(eye, target, width, height, extent, top))
         else:
-            cameras.append(perspective_camera(eye, target, width, height, fov_degrees))
+            cameras.append(perspective_camera(eye, target, width, height, fov_degrees, top))
     return cameras
 
 

@@ -14,6 +14,7 @@ from render.camera import (
     pixel_rays,
     project,
     scale_camera,
+    world_axes,
     world_to_camera,
 )
 
@@ -111,3 +112,25 @@ def test_points_behind_have_negative_depth_and_finite_pixels():
     xy, depth = project(camera, points)
     assert depth[0] < 0 and np.isfinite(xy).all()
     np.testing.assert_allclose(depth, world_to_camera(camera, points)[:, 2])
+
+
+@pytest.mark.parametrize("up", [(0, 1, 0), (0, -1, 0), (0, 0, 1), (1, 0, 0)])
+def test_an_orbit_turns_around_any_axis_with_up_on_top(up):
+    cameras = orbit((0.0, 0.0, 0.0), 2.0, 8, 64, 64, elevation_degrees=25.0, up=up)
+    for camera in cameras:
+        pixels, depth = project(camera, jnp.stack([jnp.zeros(3), 0.1 * jnp.array(up, float)]))
+        np.testing.assert_allclose(pixels[0], 32.0, atol=1e-3)
+        assert pixels[1, 1] < 31.0 and abs(pixels[1, 0] - 32.0) < 1e-3
+        position = -np.asarray(camera.translation) @ np.asarray(camera.rotation)
+        np.testing.assert_allclose(position @ up, depth[0] * np.sin(np.radians(25.0)), rtol=1e-4)
+
+
+def test_the_axes_of_a_world_are_right_handed_and_its_side_is_to_the_right():
+    for up in ((0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1), (1, 0, 0), (0.2, 0.9, -0.3)):
+        axes = world_axes(up)
+        np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+        np.testing.assert_allclose(np.linalg.det(axes), 1.0)
+        np.testing.assert_allclose(axes[1], np.array(up) / np.linalg.norm(up))
+    np.testing.assert_array_equal(world_axes((0, -1, 0))[2], [0, 0, -1])
+    with pytest.raises(ValueError, match="expected a direction as up"):
+        world_axes((0, 0, 0))

@@ -1,0 +1,84 @@
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from render.camera import Y_UP, orbit, project
+from render.framing import distance_of, extent_at, frame, mesh_subject, splat_subject, with_width
+from render.gaussians import Gaussians
+from render.mesh import Mesh
+
+
+def box(low, high):
+    corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), -1).reshape(-1, 3)
+    triangles = np.array([[0, 1, 2], [1, 2, 3], [4, 5, 6], [5, 6, 7], [0, 4, 7]])
+    return Mesh(corners.astype(np.float32), triangles)
+
+
+def ball(count=2000, floaters=0):
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(count, 3))
+    means *= rng.random((count, 1)) ** (1 / 3) / np.linalg.norm(means, axis=1, keepdims=True)
+    far = rng.normal(size=(floaters, 3)) * 100
+    total = count + floaters
+    return Gaussians(
+        means=jnp.asarray(np.concatenate([means, far]), jnp.float32),
+        quats=jnp.tile(jnp.array([1.0, 0, 0, 0]), (total, 1)),
+        log_scales=jnp.full((total, 3), -5.0),
+        logit_opacities=jnp.full(total, 3.0),
+        harmonics=jnp.zeros((total, 1, 3)),
+    )
+
+
+def views(found, angles, width, height, **lens):
+    return [
+        orbit(found.target, found.extent, 1, width, height, azimuth_degrees=(a, a), **lens)[0]
+        for a in angles
+    ]
+
+
+@pytest.mark.parametrize("up", [Y_UP, (0, -1, 0), (0, 0, 1)])
+@pytest.mark.parametrize("width, height", [(300, 300), (400, 200)])
+def test_a_mesh_is_whole_in_each_view_and_touches_the_margin_in_one(up, width, height):
+    mesh = box((0.0, 1.0, 2.0), (1.0, 1.5, 4.0))
+    angles, lens = (0.0, 50.0, 200.0), {"elevation_degrees": 20.0, "up": up}
+    found = frame(mesh_subject(mesh), width, height, angles, **lens)
+    least = []
+    for camera in views(found, angles, width, height, **lens):
+        pixels, depth = project(camera, mesh.vertices)
+        assert np.all(depth > 0)
+        sides = np.minimum(pixels, np.array([width, height]) - pixels) / (width, height)
+        least.append(sides.min())
+    np.testing.assert_allclose(min(least), 0.05, atol=2e-3)
+
+
+def test_floaters_do_not_make_the_subject_small():
+    without, found = (
+        frame(splat_subject(ball(floaters=n)), 200, 200, (0.0, 90.0)) for n in (0, 60)
+    )
+    assert found.extent < 1.3 * without.extent
+    np.testing.assert_allclose(without.target, 0.0, atol=0.1)
+
+
+def test_a_scene_that_nobody_can_see_is_refused():
+    hidden = dataclasses.replace(ball(), means=jnp.full((2000, 3), jnp.nan))
+    with pytest.raises(ValueError, match="expected Gaussians to be seen, found none among 2000"):
+        splat_subject(hidden)
+
+
+def test_a_given_target_stays():
+    found = frame(splat_subject(ball()), 200, 200, (0.0,), target=(1.0, 0.0, 0.0))
+    np.testing.assert_array_equal(found.target, [1.0, 0.0, 0.0])
+
+
+def test_distance_and_extent_are_inverse():
+    assert extent_at(distance_of(0.7, 40.0), 40.0) == pytest.approx(0.7)
+
+
+def test_another_width_shows_the_same_view():
+    camera = orbit(np.zeros(3), 2.0, 1, 400, 300)[0]
+    small = with_width(camera, 100)
+    assert (small.width, small.height) == (100, 75)
+    points = np.random.default_rng(0).normal(size=(5, 3)) * 0.3
+    np.testing.assert_allclose(4 * project(small, points)[0], project(camera, points)[0], rtol=1e-5)
