@@ -13,12 +13,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from recon import assets, fit, landmarks, landmarks_io, morphable, texture
+from recon import assets, bind, fit, landmarks, landmarks_io, morphable, texture
 from recon.fit import FaceFit
 from recon.morphable import MorphableModel
 from recon.residuals import FitConfig, FitModel
 from recon.texture import PaintedModel, TextureConfig
-from render import files_io, image_io, mesh_io, rasterize, video_io
+from render import files_io, image_io, mesh_io, rasterize, splat_io, video_io
 from render.camera import Camera, orbit
 from render.image import RenderOutput
 from render.mesh import Mesh, subdivide_mesh
@@ -152,6 +152,9 @@ def write_head(folder: pathlib.Path, head: Head, config: HeadConfig) -> None:
         mesh_io.write_obj(folder / "head.obj", head.mesh)
         mesh_io.write_ply(folder / "head.ply", head.mesh)
         mesh_io.write_glb(folder / "head.glb", head.mesh)
+    with command.progress("splats"):
+        gaussians = bind.bound_gaussians(bind.bind(head.mesh), head.mesh.vertices)
+        splat_io.write_splats(folder / "splats.ply", gaussians, up="y")
     with command.progress("overlay"):
         overlay = pictures.draw_overlay(head.photo, head.points, head.mesh, head.camera)
         image_io.write_image(folder / "overlay.png", overlay)

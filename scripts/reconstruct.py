@@ -5,6 +5,7 @@ photo paints it. Into --out go
 
   head.obj, head.mtl, texture.png   for Blender, MeshLab and most others
   head.glb, head.ply                for browsers and game engines; with vertex colours
+  splats.ply                        for viewers of 3D Gaussian splats, and for what moves them
   overlay.png                       the points and the head over the photo: look here first
   turntable.mp4                     the head from all sides
   landmarks.pts                     the points; correct them and run again with --landmarks

@@ -14,7 +14,9 @@ from PIL import Image
 from skimage import data
 
 from recon import fit
+from recon.bind import BindConfig
 from recon.landmarks_io import read_pts, write_pts
+from render.splat_io import read_splats
 from scripts import reconstruct
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -107,6 +109,10 @@ def test_a_head_from_points_alone(tmp_path):
     written = {path.name for path in (tmp_path / "head").iterdir()}
     assert written >= {"head.obj", "head.ply", "head.glb", "overlay.png", "config.json"}
     assert not any(name.startswith(".") for name in written)
+    splats = read_splats(tmp_path / "head" / "splats.ply")
+    assert len(splats.means) == BindConfig.max_gaussians
+    height = np.ptp(np.asarray(splats.means)[:, 1])
+    assert 0.15 < height < 0.35, "metres"
     report = json.loads((tmp_path / "head" / "fit.json").read_text())
     assert set(report) == {
         *("method", "model", "identity", "expression", "rotation", "translation_px"),
