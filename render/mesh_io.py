@@ -92,7 +92,14 @@ def write_ply(path: str | os.PathLike, mesh: Mesh) -> None:
 
 
 def write_glb(path: str | os.PathLike, mesh: Mesh) -> None:
-    """Writes `mesh` as .glb with its texture inside, else with its vertex colours.
+    """Writes `mesh` as .glb: see `pack_glb`."""
+    content = pack_glb(mesh)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def pack_glb(mesh: Mesh) -> bytes:
+    """Makes a .glb of `mesh` with its texture inside, else with its vertex colours.
 
     A vertex of this format has one texture coordinate: vertices on seams are doubled. Normals go
     along, as viewers show faces as flat without them.
@@ -122,9 +129,7 @@ def write_glb(path: str | os.PathLike, mesh: Mesh) -> None:
         # Eight linear bits would show steps in dark hair: the colours go as floats.
         linear = srgb_to_linear(np.clip(colors, 0.0, 1.0))
         out.vertex_attributes[_LINEAR_COLOR] = np.asarray(linear, np.float32)
-    content = out.export(file_type="glb", include_normals=True, tree_postprocessor=_name_colors)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    return out.export(file_type="glb", include_normals=True, tree_postprocessor=_name_colors)
 
 
 def read_mesh(path: str | os.PathLike) -> Mesh:

@@ -1,0 +1,189 @@
+r"""Shows splats and meshes: videos from all sides, along a camera path, of a moving scene, stills.
+
+--scene is a splat file (.ply, .compressed.ply, .spz) or a mesh (.obj, .glb, .ply), told apart by
+its content. The camera finds the subject by itself and turns around it. Into --out go
+
+  video.mp4     the scene from all sides, or along --cameras, or as --trajectory moves it
+  frames.png    some of its frames, for a look without a player
+  still.png     instead of both, with --still
+  config.json   every setting of this run, and the target and distance that were found
+
+Examples:
+
+  python -m scripts.render --scene=flowers.ply --out=out/flowers
+  python -m scripts.render --scene=out/me/splats.ply --size=768 --frames=120 --elevation=0
+  python -m scripts.render --scene=out/me/head.glb --still --azimuth=-40,0,40
+  python -m scripts.render --scene=out/plush/splats.ply --cameras=data/plush/transforms.json
+  python -m scripts.render --scene=flowers.ply --trajectory=trajectory.npz --azimuth=30
+
+Splats are y down, as most captures are, unless their file says otherwise; meshes are y up. --up
+overrides. An azimuth of zero looks at the front; it grows towards the right hand of who stands
+there. Exit status: 0 done; 2 bad input; 1 another failure.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import flags
+
+from render import (
+    capture_io,
+    files_io,
+    framing,
+    image_io,
+    rasterize,
+    splat,
+    trajectory_io,
+    video_io,
+)
+from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
+from render.image import RenderOutput, contact_sheet
+from render.trajectory_io import Trajectory, gaussians_at
+from scripts import command, scenes
+from scripts.scenes import Scene
+
+_SCENE = flags.DEFINE_string("scene", None, "Splats or a mesh.", required=True)
+_OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
+_STILL = flags.DEFINE_bool("still", False, "Write one picture rather than a video.")
+_SIZE = flags.DEFINE_string("size", "512", "Side of the picture, or WIDTHxHEIGHT, pixels.")
+_FRAMES = flags.DEFINE_integer("frames", 90, "Frames of the turn.", 1, 100_000)
+_FPS = flags.DEFINE_float("fps", 30.0, "Frames per second.", 0.1, 240.0)
+_AZIMUTH = flags.DEFINE_string(
+    "azimuth", None, "Degrees: FROM:TO of the turn (0:360), or one or several of --still (0)."
+)
+_ELEVATION = flags.DEFINE_float("elevation", 15.0, "Of the camera, degrees.", -90.0, 90.0)
+_FOV = flags.DEFINE_float("fov", DEFAULT_FOV_DEGREES, "Field of view, degrees.", 1.0, 150.0)
+_TARGET = flags.DEFINE_string("target", None, "x,y,z that the camera looks at; found by itself.")
+_DISTANCE = flags.DEFINE_float("distance", None, "Of the camera; found by itself.", 1e-6)
+_UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up.")
+_BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
+_CAMERAS = flags.DEFINE_string("cameras", None, "transforms.json to go along, in its order.")
+_TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the Gaussians move, .npz.")
+_SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
+
+_SHOWN = 8  # frames in frames.png
+_FRAMED = 24  # views that the distance is found for
+
+
+def main() -> None:
+    out = command.writable_folder(_OUT.value)
+    if _STILL.value and (_CAMERAS.value or _TRAJECTORY.value):
+        raise ValueError("expected --still or one of --cameras and --trajectory, found both")
+    width, height = scenes.picture_size(_SIZE.value)
+    background = scenes.color(_BACKGROUND.value)
+    scene = scenes.read_scene(_SCENE.value)
+    trajectory = _read_trajectory(scene)
+    if trajectory is not None:
+        scene = scene._replace(places=scenes.moving_subject(scene, trajectory))
+    command.say(f"{scene.name}: {scene.text}")
+    if _CAMERAS.value:
+        cameras, found = _camera_path(width), {}
+    else:
+        cameras, found = _turn(scene, trajectory, width, height)
+    outputs = _draw(scene, trajectory, cameras, background)
+
+    pictures: list[np.ndarray] = []
+    with command.progress("pictures", len(cameras)) as advance:
+        frames = _shown(outputs, advance)
+        if _STILL.value:
+            pictures += frames
+            image_io.write_image(out / "still.png", contact_sheet(pictures, len(pictures)))
+        else:
+            every = -(-len(cameras) // _SHOWN)
+            video_io.write_video(out / "video.mp4", _keeping(frames, pictures, every), _FPS.value)
+            image_io.write_image(out / "frames.png", contact_sheet(pictures, columns=4))
+    files_io.write_json(out / "config.json", {**_settings(scene), **found})
+    name = "still.png" if _STILL.value else "video.mp4"
+    pixels = f"{cameras[0].width} x {cameras[0].height}"
+    command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
+
+
+def _read_trajectory(scene: Scene) -> Trajectory | None:
+    if _TRAJECTORY.value is None:
+        return None
+    if scene.gaussians is None:
+        raise ValueError(f"expected splats for --trajectory, found a mesh in {_SCENE.value}")
+    return trajectory_io.read_trajectory(_TRAJECTORY.value, len(scene.gaussians.means))
+
+
+def _camera_path(width: int) -> list[Camera]:
+    cameras, _ = capture_io.read_cameras(_CAMERAS.value)
+    if flags.FLAGS["size"].present:
+        cameras = [framing.with_width(camera, width) for camera in cameras]
+    sizes = {(camera.width, camera.height) for camera in cameras}
+    if len(sizes) != 1:
+        raise ValueError(f"expected cameras of one size in {_CAMERAS.value}, found {len(sizes)}")
+    return cameras
+
+
+def _turn(
+    scene: Scene, trajectory: Trajectory | None, width: int, height: int
+) -> tuple[list[Camera], dict]:
+    """Returns the cameras around the scene, and what was found about it."""
+    num_frames = (
+        _FRAMES.value if trajectory is None else len(scenes.frames_of(trajectory, _FPS.value))
+    )
+    angles = scenes.azimuths(_AZIMUTH.value, num_frames, _STILL.value)
+    up = scenes.axis(_UP.value or scene.up)
+    target = None
+    if _TARGET.value:
+        target = scenes.numbers(_TARGET.value, "--target=x,y,z")
+        if len(target) != 3:
+            raise ValueError(f"expected --target=x,y,z, found {_TARGET.value}")
+    lens = {"elevation_degrees": _ELEVATION.value, "fov_degrees": _FOV.value, "up": up}
+    some = angles[:: -(-len(angles) // _FRAMED)]
+    found = framing.frame(scene.subject, width, height, some, target=target, **lens)
+    extent = found.extent
+    if _DISTANCE.value:
+        extent = framing.extent_at(_DISTANCE.value, _FOV.value)
+    cameras = [
+        orbit(found.target, extent, 1, width, height, azimuth_degrees=(angle, angle), **lens)[0]
+        for angle in angles
+    ]
+    distance = framing.distance_of(extent, _FOV.value)
+    return cameras, {"found_target": found.target, "found_distance": distance}
+
+
+def _draw(
+    scene: Scene, trajectory: Trajectory | None, cameras: list[Camera], background
+) -> Iterator[RenderOutput]:
+    if scene.mesh is not None:
+        config = rasterize.RenderConfig(supersample=2, background=background)
+        return rasterize.render_frames(scene.mesh, cameras, config)
+    moving = scene.gaussians
+    if trajectory is not None:
+        frames = scenes.frames_of(trajectory, _FPS.value)
+        moving = (
+            gaussians_at(scene.gaussians, trajectory, frames[min(number, len(frames) - 1)])
+            for number in range(len(cameras))
+        )
+    return splat.splat_frames(moving, cameras, background=background, on_growth=_say_growth)
+
+
+def _say_growth(max_pairs: int) -> None:
+    command.say(f"room for {max_pairs} pairs of Gaussian and tile")
+
+
+def _shown(outputs: Iterator[RenderOutput], advance: Callable[[], None]) -> Iterator[np.ndarray]:
+    for output in outputs:
+        yield np.clip(np.asarray(output.rgb), 0.0, 1.0)
+        advance()
+
+
+def _keeping(
+    frames: Iterator[np.ndarray], kept: list[np.ndarray], every: int
+) -> Iterator[np.ndarray]:
+    for number, frame in enumerate(frames):
+        if number % every == 0:
+            kept.append(frame)
+        yield frame
+
+
+def _settings(scene: Scene) -> dict:
+    names = ("scene", "still", "size", "frames", "fps", "azimuth", "elevation", "fov", "target")
+    names += ("distance", "background", "cameras", "trajectory", "seed")
+    return {name: flags.FLAGS[name].value for name in names} | {"up": _UP.value or scene.up}
+
+
+if __name__ == "__main__":
+    command.run(main)

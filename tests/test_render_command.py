@@ -1,0 +1,150 @@
+"""The command as its users meet it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from render import capture_io, harmonics, mesh_io, splat_io, trajectory_io, video_io
+from render.camera import perspective_camera
+from render.gaussians import Gaussians
+from render.mesh import Mesh
+from scripts.scenes import azimuths, color, frames_of, nearest_axis, picture_size, read_scene
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    line = [sys.executable, "-m", "scripts.render", *arguments]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=600, cwd=ROOT, env=environment
+    )
+
+
+def pole():
+    """A red ball above a green one, y up."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(0, 0.1, (200, 3))
+    means[:100, 1] += 0.5
+    rgb = np.where(np.arange(200)[:, None] < 100, (0.9, 0.1, 0.1), (0.1, 0.7, 0.1))
+    return Gaussians(
+        means=jnp.asarray(means, jnp.float32),
+        quats=jnp.tile(jnp.array([1.0, 0, 0, 0]), (200, 1)),
+        log_scales=jnp.full((200, 3), np.log(0.05), jnp.float32),
+        logit_opacities=jnp.full(200, 4.0),
+        harmonics=jnp.asarray((rgb[:, None] - 0.5) / harmonics.CONSTANT, jnp.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    splat_io.write_splats(folder / "up.ply", pole(), up="y")
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0]], np.float32)
+    mesh_io.write_ply(folder / "mesh.ply", Mesh(corners, np.array([[0, 1, 2]], np.int32)))
+    (folder / "text.ply").write_text("no such thing")
+    shift = np.array([[[0, 0, 0]], [[3, 0, 0]]]) + np.asarray(pole().means)
+    moves = trajectory_io.Trajectory(np.array([0.0, 1.0]), shift)
+    trajectory_io.write_trajectory(folder / "moves.npz", moves)
+    camera = perspective_camera((0, 0.25, 3), (0, 0.25, 0), 64, 48)
+    capture_io.write_transforms(folder / "path.json", [camera, camera], ["a.png", "b.png"])
+    return folder
+
+
+def test_a_still_shows_the_scene_the_right_way_up_from_each_azimuth(inputs, tmp_path):
+    done = run(
+        f"--scene={inputs / 'up.ply'}",
+        f"--out={tmp_path}",
+        "--still",
+        "--azimuth=0,180",
+        "--size=64",
+        "--elevation=0",
+    )
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "still.png"), float) / 255
+    assert picture.shape == (64, 2 * 64 + 4, 3)
+    for left in (0, 68):
+        view = picture[:, left : left + 64]
+        red, green = ((view[..., i] - view[..., 1 - i]) > 0.4 for i in (0, 1))
+        rows = np.arange(64)[:, None] * np.ones(64)
+        assert red.sum() > 100 and green.sum() > 100
+        assert rows[red].mean() < 32 < rows[green].mean()
+        assert 40 < rows[green].max() - rows[red].min() < 62  # whole, and large
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["up"] == "y" and config["found_distance"] > 0
+    np.testing.assert_allclose(config["found_target"], [0, 0.25, 0], atol=0.1)
+
+
+@pytest.mark.slow
+def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path):
+    moving = run(
+        f"--scene={inputs / 'up.ply'}",
+        f"--trajectory={inputs / 'moves.npz'}",
+        "--azimuth=0",
+        "--size=64",
+        "--fps=1",
+        f"--out={tmp_path / 'moving'}",
+    )
+    assert moving.returncode == 0, moving.stderr
+    first, last = video_io.read_video(tmp_path / "moving" / "video.mp4")
+    left, right = np.asarray(first) < 200, np.asarray(last) < 200
+    assert left[:, :32].sum() > 200 > 50 > left[:, 32:].sum()  # the camera sees the whole way
+    assert right[:, 32:].sum() > 200 > 50 > right[:, :32].sum()
+    path = run(
+        f"--scene={inputs / 'up.ply'}",
+        f"--cameras={inputs / 'path.json'}",
+        f"--out={tmp_path / 'path'}",
+    )
+    assert path.returncode == 0, path.stderr
+    frames = list(video_io.read_video(tmp_path / "path" / "video.mp4"))
+    assert len(frames) == 2 and np.asarray(frames[0]).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (("--scene={inputs}/none.ply",), "expected a file, found nothing at"),
+        (("--scene={inputs}/text.ply",), "text.ply"),
+        (("--scene={inputs}/up.ply", "--size=3"), "expected --size such as 512 or 640x480"),
+        (("--scene={inputs}/up.ply", "--background=pink"), "expected a colour"),
+        (("--scene={inputs}/up.ply", "--azimuth=a:b"), "expected --azimuth such as"),
+        (
+            ("--scene={inputs}/mesh.ply", "--trajectory={inputs}/moves.npz"),
+            "expected splats for --trajectory, found a mesh",
+        ),
+    ],
+)
+def test_bad_input_takes_one_line(inputs, tmp_path, arguments, line):
+    done = run(f"--out={tmp_path}", *(a.format(inputs=inputs) for a in arguments))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and line in done.stderr
+
+
+def test_scenes_are_told_by_their_content(inputs):
+    assert read_scene(str(inputs / "up.ply")).up == "y"
+    assert read_scene(str(inputs / "mesh.ply")).gaussians is None
+
+
+def test_a_trajectory_runs_in_real_time():
+    trajectory = trajectory_io.Trajectory(np.array([2.0, 2.1, 2.5]), np.zeros((3, 1, 3)))
+    np.testing.assert_array_equal(frames_of(trajectory, 10.0), [0, 1, 1, 1, 1, 2])
+
+
+def test_sizes_angles_and_colours_are_read():
+    assert picture_size("640x480") == (640, 480) and picture_size("96") == (96, 96)
+    np.testing.assert_array_equal(azimuths(None, 4, False), [0, 90, 180, 270])
+    np.testing.assert_array_equal(azimuths("30", 3, False), [30, 30, 30])
+    np.testing.assert_array_equal(azimuths("-40,0", 9, True), [-40, 0])
+    assert color("#ff0080") == (1.0, 0.0, 128 / 255) and color("0,0.5,1") == (0.0, 0.5, 1.0)
+
+
+def test_up_is_named_by_its_nearest_axis():
+    assert nearest_axis(np.array([-0.2, -0.96, -0.15])) == "-y"
+    assert nearest_axis(np.array([0.1, 0.2, 0.9])) == "z"
