@@ -18,7 +18,8 @@ from render import harmonics, mesh_io, splat_io, trajectory_io
 from render.camera import perspective_camera, project
 from render.gaussians import Gaussians
 from render.mesh import Mesh
-from scripts.viewer import camera_of, free_port, splat_fields
+from scripts.scenes import Scene
+from scripts.viewer import Viewer, camera_of, free_port, splat_fields
 
 ROOT = pathlib.Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -151,3 +152,29 @@ def test_a_still_is_taken_from_where_the_page_looks():
     expected = perspective_camera((1, 2, 3), (0.2, 0.1, 0), 1080, 720, fov_degrees=40.0)
     points = np.random.default_rng(0).normal(size=(5, 3))
     np.testing.assert_allclose(project(ours, points)[0], project(expected, points)[0], rtol=1e-4)
+
+
+@needs_viser
+def test_a_still_holds_the_splats_in_sight_and_takes_the_next_name(tmp_path):
+    class Client:
+        class camera:
+            position, look_at = np.array([0.0, 0.0, 30.0]), np.zeros(3)
+            up_direction, fov, aspect = np.array([0.0, 1.0, 0.0]), np.radians(30.0), 1.0
+
+        @staticmethod
+        def add_notification(*args, **kwargs):
+            pass
+
+    shown = [Scene("ball.ply", ball(), None, "y"), Scene("other.ply", ball((9, 9, 9)), None, "y")]
+    viewer = Viewer(shown, "y", (1.0, 1.0, 1.0), tmp_path, 8700)
+    try:
+        viewer.layers[1].visible = False
+        Client.camera.position = np.array([0.0, 0.0, 3.0]) * viewer.unit
+        viewer._save(Client)
+        viewer._save(Client)
+    finally:
+        viewer.server.stop()
+    picture = np.asarray(Image.open(tmp_path / "still001.png"), np.float32) / 255
+    assert (tmp_path / "still000.png").exists() and picture.shape == (720, 720, 3)
+    is_red = np.abs(picture - (0.9, 0.1, 0.1)).max(-1) < 0.1
+    assert is_red[300:420, 300:420].all() and not is_red[:100].any()

@@ -1,0 +1,60 @@
+"""What the suites of `benchmark` share: a line of the table, the clock, the machine."""
+
+import dataclasses
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table; `ratio` is the peer's value over ours."""
+
+    case: str
+    ours: float
+    unit: str
+    peer: str | None = None
+    peer_value: float | None = None
+    ratio: float | None = None
+
+
+def against(case: str, ours: float, unit: str, peer: str, peer_value: float | None) -> Row:
+    """A row beside a peer; one that is not installed has no value."""
+    ratio = None if peer_value is None else peer_value / ours
+    return Row(case, ours, unit, peer, peer_value, ratio)
+
+
+def milliseconds(call: Callable) -> float:
+    """Wall time of one call and what it computes."""
+    begin = time.perf_counter()
+    jax.block_until_ready(call())
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def median_milliseconds(call: Callable, repeats: int) -> float:
+    """Median wall time, after a first call that is not counted."""
+    jax.block_until_ready(call())
+    return statistics.median(milliseconds(call) for _ in range(repeats))
+
+
+def use_cores(count: int) -> None:
+    """Keeps this process on its first `count` cores; to be called before any array is made."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def machine() -> dict:
+    """Says what was measured on."""
+    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_used": len(available),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
