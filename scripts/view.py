@@ -48,21 +48,20 @@ def main() -> None:
     out = command.writable_folder(_OUT.value)
     background = scenes.color(_BACKGROUND.value)
     shown = [scenes.read_scene(path) for path in _SCENE.value]
-    moving = next((scene for scene in shown if scene.gaussians is not None), None)
     trajectory = None
     if _TRAJECTORY.value:
-        if moving is None:
+        # The first splats are those that move.
+        number = next((i for i, scene in enumerate(shown) if scene.mesh is None), None)
+        if number is None:
             raise ValueError("expected splats for --trajectory, found only meshes")
+        moving = shown[number]
         trajectory = trajectory_io.read_trajectory(_TRAJECTORY.value, len(moving.gaussians.means))
+        shown[number] = moving._replace(places=scenes.moving_subject(moving, trajectory))
     for scene in shown:
         command.say(f"{scene.name}: {scene.text}")
-    if trajectory is not None:
-        places = scenes.moving_subject(moving, trajectory)
-        number = next(i for i, scene in enumerate(shown) if scene is moving)
-        shown[number] = moving = moving._replace(places=places)
     viewer = Viewer(shown, _UP.value or shown[0].up, background, out, _PORT.value)
     if trajectory is not None:
-        viewer.add_time(moving, trajectory, _FRAME.value)
+        viewer.add_time(number, trajectory, _FRAME.value)
     address = f"http://{HOST}:{viewer.port}"
     command.say(f"open {address} in a browser; Ctrl-C ends")
     if _OPEN.value:

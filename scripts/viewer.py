@@ -135,9 +135,9 @@ class Viewer:
         client.add_notification("Saved", str(path), auto_close_seconds=4.0)
         command.say(f"wrote {path}")
 
-    def add_time(self, scene: Scene, trajectory: Trajectory, frame: int) -> None:
-        """Adds a slider, and a button that lets time run."""
-        number = next(i for i, other in enumerate(self.shown) if other is scene)
+    def add_time(self, number: int, trajectory: Trajectory, frame: int) -> None:
+        """Adds a slider that moves the splats of a scene, and a button that lets time run."""
+        scene = self.shown[number]
         last = len(trajectory.seconds) - 1
         with self.gui.add_folder("Time"):
             slider = self.gui.add_slider("Frame", 0, max(last, 1), 1, min(frame, last))
