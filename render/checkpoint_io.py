@@ -1,13 +1,11 @@
 """Trees of arrays on disk, to go on with later: .npz files, one entry a leaf, named by its path."""
 
 import os
-import pathlib
-import zipfile
 
 import jax
 import numpy as np
 
-from render.files_io import replacing
+from render.files_io import read_arrays, replacing
 
 
 def write_checkpoint(path: str | os.PathLike, tree) -> None:
@@ -23,15 +21,7 @@ def read_checkpoint(path: str | os.PathLike, like):
     Raises:
       ValueError: when the file is missing, broken, or holds another tree.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ValueError(f"expected a checkpoint, found nothing at {path}")
-    try:
-        # NumPy leaves a file of its own open when it finds it broken.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError):
-        raise ValueError(f"expected a checkpoint, found a broken file at {path}") from None
+    found = read_arrays(path, "a checkpoint")
     expected = {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in _leaves(like)}
     for name in sorted(expected.keys() | found.keys()):
         texts = [_text(leaves.get(name)) for leaves in (expected, found)]

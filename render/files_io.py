@@ -5,7 +5,10 @@ import json
 import os
 import pathlib
 import tempfile
+import zipfile
 from collections.abc import Iterator
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -33,6 +36,23 @@ def write_json(path: str | os.PathLike, data: dict) -> None:
     text = json.dumps(data, indent=2, allow_nan=False, default=lambda value: value.tolist())
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_arrays(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz file; nothing is unpickled.
+
+    Raises:
+      ValueError: there is no file, or no whole one; `what` names in the line what was expected.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected {what}, found nothing at {path}")
+    try:
+        # NumPy leaves a file of its own open when it finds it broken.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"expected {what}, found a broken file at {path}") from None
 
 
 def _umask() -> int:

@@ -11,14 +11,12 @@ Axes: F frames, N moving Gaussians. float16 and float32 are read alike.
 """
 
 import os
-import pathlib
-import zipfile
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from render.files_io import replacing
+from render.files_io import read_arrays, replacing
 from render.gaussians import Gaussians
 
 _SHAPES = {"means": (3,), "quats": (4,), "log_scales": (3,)}
@@ -66,14 +64,8 @@ def read_trajectory(path: str | os.PathLike, num_gaussians: int) -> Trajectory:
     Raises:
       ValueError: when the file is missing, broken, or not of this scene.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ValueError(f"expected a trajectory, found nothing at {path}")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {name: file[name] for name in Trajectory._fields if name in file.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError, TypeError):
-        raise ValueError(f"expected a trajectory in .npz, found a broken file at {path}") from None
+    found = read_arrays(path, "a trajectory")
+    found = {name: found[name] for name in Trajectory._fields if name in found}
     missing = [name for name in ("seconds", "means") if name not in found]
     if missing:
         raise ValueError(f"expected an entry {missing[0]}, found none in {path}")
