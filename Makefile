@@ -8,11 +8,14 @@ PY := $(VENV)/bin/python
 demo: $(VENV)/installed
 	$(PY) -m scripts.demo --out=out/demo
 
+# A file of tests at a time for each core; more processes would want more memory than many have.
+PYTEST := $(PY) -m pytest -n auto --maxprocesses=4 --dist loadfile
+
 test: $(VENV)/installed-dev
-	$(PY) -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/installed-dev
-	$(PY) -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
