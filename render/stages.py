@@ -19,7 +19,8 @@ _CPU_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
 def stage(function: Callable, static_argnums: int | Sequence[int] = ()) -> Callable:
     """Makes the results of `function` be computed once and stored, not merged into their users.
 
-    Changes speed, never values; derivatives and batching pass through.
+    Changes speed, never values; derivatives and batching pass through. On other devices than the
+    CPU it is the function itself.
     """
 
     def body(*args):
@@ -30,6 +31,8 @@ def stage(function: Callable, static_argnums: int | Sequence[int] = ()) -> Calla
     jitted = jax.jit(body, inline=False, static_argnums=static_argnums)
 
     def call(*args):
+        if jax.default_backend() != "cpu":
+            return function(*args)
         with set_xla_metadata(inlineable="false"):
             return jitted(*args)
 

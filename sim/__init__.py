@@ -1,1 +1,1 @@
-"""Gaussians and a material become motion (empty for now)."""
+"""Gaussians and a material become motion."""

@@ -1,0 +1,324 @@
+"""Constitutive laws: from the deformation of a particle to its stress, and its plastic flow.
+
+A matrix is nine arrays of one shape, row after row (`polar`). SI units: pascals, seconds.
+
+Letters: F the elastic deformation gradient, C the velocity gradient 1/s, J = det F, mu and lam
+Lame's parameters, p the properties of the particles by name; sigma the singular values of F.
+
+The laws that flow are those of principal logarithmic ("Hencky") stretches e = log(sigma): stress
+2 mu e + lam sum(e). Yield conditions bound the norm of the stress deviator, 2 mu |dev e|.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sim import polar
+
+Lanes = polar.Lanes
+Properties = dict[str, jax.Array]
+
+
+class Law(NamedTuple):
+    """A constitutive law. The history [...] of a particle is zero at the start."""
+
+    parameters: tuple[str, ...]  # the properties it reads
+    stress: Callable  # (F, C, p, history) -> Kirchhoff stress, symmetric, pascals
+    energy: Callable  # (F, p, history) -> stored energy per volume at rest, J/m^3
+    project: Callable | None = None  # (F, p, history, dt) -> (F, history), after plastic flow
+    speed: float = 1.0  # at most so many times faster are its waves than its mu and lam say
+
+
+_SMALLEST = 0.05  # of J and sigma in logarithms: below it they go on as straight lines
+
+
+def _guarded_log(x):
+    """log(x), and x times its derivative; with a straight line below `_SMALLEST`.
+
+    So a collapsed or inverted particle has a finite energy, which falls as it opens again.
+    """
+    safe = jnp.maximum(x, _SMALLEST)
+    ratio = x / safe
+    return jnp.log(safe) + (ratio - 1.0), ratio
+
+
+def _row_dot(a, b, i, j):
+    return a[3 * i] * b[3 * j] + a[3 * i + 1] * b[3 * j + 1] + a[3 * i + 2] * b[3 * j + 2]
+
+
+def _symmetric(entry, pressure):
+    """The matrix of `entry(i, j)`, i <= j, plus `pressure` on the diagonal."""
+    xy, xz, yz = entry(0, 1), entry(0, 2), entry(1, 2)
+    xx, yy, zz = (entry(i, i) + pressure for i in range(3))
+    return [xx, xy, xz, xy, yy, yz, xz, yz, zz]
+
+
+def _jelly_stress(F, C, p, history):
+    """Fixed corotated elasticity: P = 2 mu (F - R) + lam (J - 1) cof F (Stomakhin et al. 2012)."""
+    del C, history
+    P = [2.0 * p["mu"] * (f - r) for f, r in zip(F, polar.rotation_of(F), strict=True)]
+    J = polar.determinant(F)
+    return _symmetric(lambda i, j: _row_dot(P, F, i, j), p["lam"] * J * (J - 1.0))
+
+
+def _jelly_energy(F, p, history):
+    del history
+    stretch = sum((f - r) ** 2 for f, r in zip(F, polar.rotation_of(F), strict=True))
+    return p["mu"] * stretch + 0.5 * p["lam"] * (polar.determinant(F) - 1.0) ** 2
+
+
+def _neo_hookean_stress(F, C, p, history):
+    """mu (F F^T - I) + lam log(J) I (Bonet and Wood 2008)."""
+    del C, history
+    log_J, slope = _guarded_log(polar.determinant(F))
+    pressure = (p["lam"] * log_J - p["mu"]) * slope
+    return _symmetric(lambda i, j: p["mu"] * _row_dot(F, F, i, j), pressure)
+
+
+def _neo_hookean_energy(F, p, history):
+    del history
+    log_J, _ = _guarded_log(polar.determinant(F))
+    return p["mu"] * (0.5 * (sum(f * f for f in F) - 3.0) - log_J) + 0.5 * p["lam"] * log_J**2
+
+
+def _hencky_stress(F, C, p, history):
+    """U diag(2 mu e + lam sum(e)) U^T (Klar et al. 2016)."""
+    del C, history
+
+    def principal(sigma):
+        e, slopes = zip(*(_guarded_log(s) for s in sigma), strict=True)
+        pressure = p["lam"] * (e[0] + e[1] + e[2])
+        return [(2.0 * p["mu"] * x + pressure) * slope for x, slope in zip(e, slopes, strict=True)]
+
+    return polar.symmetric(polar.frame_of(F), principal)
+
+
+def _hencky_energy(F, p, history):
+    del history
+    e = _log_stretches(polar.frame_of(F).sigma)
+    return p["mu"] * sum(x * x for x in e) + 0.5 * p["lam"] * sum(e) ** 2
+
+
+def _log_stretches(sigma):
+    return [_guarded_log(s)[0] for s in sigma]
+
+
+def _deviator(e):
+    """The mean of three arrays, the norm of what is left, and its direction (zero if it is)."""
+    mean = (e[0] + e[1] + e[2]) / 3.0
+    rest = [x - mean for x in e]
+    squared = sum(x * x for x in rest)
+    is_zero = squared == 0.0
+    norm = jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+    return mean, norm, [x / jnp.where(is_zero, 1.0, norm) for x in rest]
+
+
+def _flow(F, plastic_step):
+    """Adds to F the change of `plastic_step`: sigma -> (change of sigma, history)."""
+    frame = polar.frame_of(F)
+    change = polar.between(frame, lambda sigma: plastic_step(sigma)[0])
+    return [f + d for f, d in zip(F, change, strict=True)], plastic_step(frame.sigma)[1]
+
+
+def _von_mises(F, mu, strength, hardening, history):
+    """Radial return to |2 mu dev e| = strength + hardening * flow (Simo and Hughes 1998).
+
+    Args:
+      F: trial deformation gradient.
+      mu: shear modulus, pascals.
+      strength: the bound before this step, pascals; below zero as zero.
+      hardening: pascals per plastic strain; negative softens.
+      history: plastic strain so far.
+    """
+
+    def plastic_step(sigma):
+        _, norm, direction = _deviator(_log_stretches(sigma))
+        excess = jnp.maximum(2.0 * mu * norm - strength, 0.0)
+        # Softening faster than the stress falls, or down to no strength, frees all of it.
+        flow = jnp.minimum(excess / jnp.maximum(2.0 * mu + hardening, 1e-3 * mu), norm)
+        change = [s * jnp.expm1(-flow * n) for s, n in zip(sigma, direction, strict=True)]
+        return change, history + flow
+
+    return _flow(F, plastic_step)
+
+
+def _metal_project(F, p, history, dt):
+    """Linear hardening; history is the plastic strain."""
+    del dt
+    hardening = 2.0 * p["mu"] * p["hardening"]
+    strength = p["yield_stress"] + hardening * history
+    return _von_mises(F, p["mu"], strength, hardening, history)
+
+
+def _plasticine_project(F, p, history, dt):
+    """Strength lost with plastic strain, the history."""
+    del dt
+    strength = p["yield_stress"] - p["softening"] * history
+    return _von_mises(F, p["mu"], strength, -p["softening"], history)
+
+
+_BREAKING = 0.1  # share of the yield stress below which plasticine loses its stiffness too
+
+
+def _softened(p, history):
+    """The properties of plasticine: stiffness goes, smoothly, with the last of the strength."""
+    lost = p["softening"] * history / jnp.maximum(p["yield_stress"], 1e-6 * p["mu"])
+    left = jnp.clip((1.0 - lost) / _BREAKING, 0.0, 1.0)
+    factor = left * left * (3.0 - 2.0 * left)
+    return {"mu": factor * p["mu"], "lam": factor * p["lam"]}
+
+
+def _plasticine_stress(F, C, p, history):
+    return _hencky_stress(F, C, _softened(p, history), history)
+
+
+def _plasticine_energy(F, p, history):
+    return _hencky_energy(F, _softened(p, history), history)
+
+
+def _sand_project(F, p, history, dt):
+    """Drucker-Prager without cohesion (Klar et al. 2016).
+
+    History is the log of the volume gained while falling apart, taken back before the grains
+    press again (Tampubolon et al. 2017).
+    """
+    del dt
+    sine = jnp.sin(p["friction_angle"])
+    friction = math.sqrt(2.0 / 3.0) * 2.0 * sine / (3.0 - sine)
+    mu, lam = p["mu"], p["lam"]
+
+    def plastic_step(sigma):
+        mean, norm, direction = _deviator(_log_stretches(sigma))
+        mean = mean + history / 3.0
+        is_apart = mean >= 0.0
+        bound = -3.0 * mean * friction * (3.0 * lam + 2.0 * mu) / (2.0 * mu)
+        flow = jnp.maximum(norm - bound, 0.0)
+        change = [
+            jnp.where(is_apart, 1.0 - s, s * jnp.expm1(history / 3.0 - flow * n))
+            for s, n in zip(sigma, direction, strict=True)
+        ]
+        return change, jnp.where(is_apart, 3.0 * mean, 0.0)
+
+    return _flow(F, plastic_step)
+
+
+def _foam_project(F, p, history, dt):
+    """Viscoplastic flow toward |2 mu dev e| = sqrt(2/3) yield stress (Yue et al. 2015)."""
+
+    def plastic_step(sigma):
+        _, norm, direction = _deviator(_log_stretches(sigma))
+        excess = 2.0 * p["mu"] * norm - math.sqrt(2.0 / 3.0) * p["yield_stress"]
+        # Of the excess, the share that flows in dt; all of it without viscosity.
+        rate = 2.0 * p["mu"] * dt * sum(s * s for s in sigma) / 3.0
+        share = rate / jnp.maximum(rate + p["plastic_viscosity"], 1e-12 * p["mu"] * dt)
+        flow = share * jnp.maximum(excess, 0.0) / (2.0 * p["mu"])
+        change = [s * jnp.expm1(-flow * n) for s, n in zip(sigma, direction, strict=True)]
+        return change, history + flow
+
+    return _flow(F, plastic_step)
+
+
+_STIFFEST = 10.0  # times its moduli at rest does packed snow get
+
+
+def _packed(p, history):
+    """Moduli of snow, times exp(hardening (1 - Jp)) (Stomakhin et al. 2013, eq. 2)."""
+    exponent = p["hardening"] * -jnp.expm1(jnp.minimum(history, 1.0))
+    factor = jnp.exp(jnp.clip(exponent, -math.log(_STIFFEST), math.log(_STIFFEST)))
+    return {"mu": factor * p["mu"], "lam": factor * p["lam"]}
+
+
+def _snow_stress(F, C, p, history):
+    return _jelly_stress(F, C, _packed(p, history), history)
+
+
+def _snow_energy(F, p, history):
+    return _jelly_energy(F, _packed(p, history), history)
+
+
+def _snow_project(F, p, history, dt):
+    """Clamps the stretches (Stomakhin et al. 2013); history is log(Jp)."""
+    del dt
+
+    def plastic_step(sigma):
+        low, high = 1.0 - p["critical_compression"], 1.0 + p["critical_stretch"]
+        clamped = [jnp.clip(s, low, high) for s in sigma]
+        lost = sum(_log_stretches(sigma)) - sum(_log_stretches(clamped))
+        return [c - s for c, s in zip(clamped, sigma, strict=True)], history + lost
+
+    return _flow(F, plastic_step)
+
+
+_EXPONENT = 7.0  # of the fluid's pressure
+_DENSEST = 0.5  # J of the fluid below which its pressure goes on as a straight line
+
+
+def _fluid_pressure(J, bulk_modulus):
+    """K / 7 (J^-7 - 1) (Cole 1948), and its integral, the energy, with K = lam + 2/3 mu."""
+    safe = jnp.maximum(J, _DENSEST)
+    below = J - safe
+    power = safe**-_EXPONENT
+    pressure = (power - 1.0) / _EXPONENT
+    slope = -power / safe
+    energy = ((power * safe - 1.0) / (_EXPONENT - 1.0) + safe - 1.0) / _EXPONENT
+    energy = energy - below * (pressure + 0.5 * below * slope)
+    return bulk_modulus * (pressure + below * slope), bulk_modulus * energy
+
+
+def _bulk_modulus(p):
+    return p["lam"] + 2.0 / 3.0 * p["mu"]
+
+
+def _fluid_stress(F, C, p, history):
+    """Pressure, and 2 viscosity dev(sym C)."""
+    del history
+    J = polar.determinant(F)
+    pressure, _ = _fluid_pressure(J, _bulk_modulus(p))
+    drag = p["viscosity"] * J
+    spread = 2.0 / 3.0 * (C[0] + C[4] + C[8])
+    return _symmetric(
+        lambda i, j: drag * (C[3 * i + j] + C[3 * j + i]), -J * pressure - drag * spread
+    )
+
+
+def _fluid_energy(F, p, history):
+    del history
+    return _fluid_pressure(polar.determinant(F), _bulk_modulus(p))[1]
+
+
+def _fluid_project(F, p, history, dt):
+    """Keeps of F the volume alone."""
+    del p, dt
+    side = jnp.exp(jnp.log(jnp.maximum(polar.determinant(F), _SMALLEST)) / 3.0)
+    zero = jnp.zeros_like(side)
+    return [side, zero, zero, zero, side, zero, zero, zero, side], history
+
+
+_ELASTIC = ("mu", "lam")
+
+LAWS = {
+    "jelly": Law(_ELASTIC, _jelly_stress, _jelly_energy),
+    "neo_hookean": Law(_ELASTIC, _neo_hookean_stress, _neo_hookean_energy),
+    "hencky": Law(_ELASTIC, _hencky_stress, _hencky_energy),
+    "metal": Law(
+        (*_ELASTIC, "yield_stress", "hardening"), _hencky_stress, _hencky_energy, _metal_project
+    ),
+    "sand": Law((*_ELASTIC, "friction_angle"), _hencky_stress, _hencky_energy, _sand_project),
+    "foam": Law(
+        (*_ELASTIC, "yield_stress", "plastic_viscosity"),
+        *(_hencky_stress, _hencky_energy, _foam_project),
+    ),
+    "snow": Law(
+        (*_ELASTIC, "hardening", "critical_compression", "critical_stretch"),
+        *(_snow_stress, _snow_energy, _snow_project),
+        speed=math.sqrt(_STIFFEST),
+    ),
+    "plasticine": Law(
+        (*_ELASTIC, "yield_stress", "softening"),
+        *(_plasticine_stress, _plasticine_energy, _plasticine_project),
+    ),
+    "fluid": Law((*_ELASTIC, "viscosity"), _fluid_stress, _fluid_energy, _fluid_project),
+}

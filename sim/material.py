@@ -1,0 +1,43 @@
+"""What particles are made of.
+
+Axes: N particles. SI units.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Material:
+    """Properties of particles; each leaf is [N], or [] for all alike.
+
+    `laws` cuts the particles into runs of one constitutive law each (`constitutive.LAWS`). A law
+    reads only the properties that it names.
+    """
+
+    laws: tuple[tuple[str, int], ...] = struct.field(pytree_node=False)  # name, particles
+    log_youngs_modulus: jax.Array  # log of pascals
+    poisson_ratio: jax.Array  # above -1, below 0.5
+    density: jax.Array  # kg/m^3, at rest
+    yield_stress: jax.Array = 0.0  # pascals
+    hardening: jax.Array = 0.0  # metal: of the yield stress, in 2 mu per plastic strain; snow: xi
+    softening: jax.Array = 0.1  # plasticine: loss of yield stress, pascals per plastic strain
+    friction_angle: jax.Array = 0.44  # sand, radians
+    plastic_viscosity: jax.Array = 0.0  # foam, Pa s
+    viscosity: jax.Array = 0.0  # fluid, Pa s
+    critical_compression: jax.Array = 0.025  # snow
+    critical_stretch: jax.Array = 0.0075  # snow
+
+
+def lame_parameters(material: Material) -> tuple[jax.Array, jax.Array]:
+    """Returns the shear modulus mu and Lame's first parameter lambda, pascals."""
+    modulus, ratio = jnp.exp(material.log_youngs_modulus), material.poisson_ratio
+    shear = modulus / (2.0 * (1.0 + ratio))
+    return shear, 2.0 * shear * ratio / (1.0 - 2.0 * ratio)
+
+
+def wave_speed(material: Material) -> jax.Array:
+    """Speed of pressure waves at rest, m/s: what bounds the time step."""
+    shear, lam = lame_parameters(material)
+    return jnp.sqrt((lam + 2.0 * shear) / material.density)

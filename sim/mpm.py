@@ -1,0 +1,226 @@
+"""Material point simulation: particles of several materials move together through a grid.
+
+  state = initial_state(x, volume)
+  state = rollout(state, material, conditions, dt, num_substeps=100, config=MpmConfig())
+
+Axes: N particles; K chunks of B particles, lanes within (`substep.py`). SI units.
+
+Sources: Hu et al. 2018 (MLS-MPM); Jiang et al. 2016 (the course on the material point method).
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from sim import boundary
+from sim.boundary import Conditions
+from sim.constitutive import LAWS
+from sim.material import Material, lame_parameters
+from sim.substep import GridConfig, Lanes, Properties, substep
+from sim.transfer import MARGIN
+
+_CPU_CHUNK = 500  # the windows of so many particles stay in the second cache
+
+
+@struct.dataclass
+class MpmState:
+    """Particles at one moment."""
+
+    x: jax.Array  # [N, 3] metres, in the box of the grid: [0, side]^3
+    v: jax.Array  # [N, 3] m/s
+    C: jax.Array  # [N, 3, 3] 1/s, velocity gradient (APIC's affine matrix)
+    F: jax.Array  # [N, 3, 3] elastic deformation gradient
+    history: jax.Array  # [N] what the law remembers of plastic flow; zero at the start
+    volume: jax.Array  # [N] m^3, at rest
+    time: jax.Array  # [] seconds
+    out_of_grid: jax.Array  # [] bool: a particle has left the grid, or is not finite
+
+
+@dataclasses.dataclass(frozen=True)
+class MpmConfig(GridConfig):
+    """Settings of `rollout`."""
+
+    segment: int = 64  # substeps between sortings; what `rollout` keeps for its gradient at once
+    chunk: int | None = None  # particles of a chunk; None: what suits the device
+
+
+def initial_state(x: jax.Array, volume: jax.Array, v: jax.Array | float = 0.0) -> MpmState:
+    """Returns particles at x [N, 3], undeformed, with velocities v [N, 3] or [3]."""
+    eye = jnp.eye(3, dtype=x.dtype)
+    return MpmState(
+        x=x,
+        v=jnp.broadcast_to(jnp.asarray(v, x.dtype), x.shape),
+        C=jnp.zeros((len(x), 3, 3), x.dtype),
+        F=jnp.broadcast_to(eye, (len(x), 3, 3)),
+        history=jnp.zeros(len(x), x.dtype),
+        volume=jnp.broadcast_to(jnp.asarray(volume, x.dtype), len(x)),
+        time=jnp.zeros((), x.dtype),
+        out_of_grid=jnp.zeros((), bool),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("num_substeps", "config"))
+def rollout(
+    state: MpmState,
+    material: Material,
+    conditions: Conditions,
+    dt: jax.Array,
+    num_substeps: int,
+    config: MpmConfig,
+) -> MpmState:
+    """Simulates `num_substeps` steps of `dt` seconds.
+
+    Differentiable in reverse in the state, the material and the conditions; not in `dt`. Its
+    memory for that grows with the number of segments plus the length of one.
+
+    Returns:
+      The state afterwards. Once `out_of_grid` is set, positions mean nothing any more.
+    """
+    dt = lax.stop_gradient(jnp.asarray(dt, state.x.dtype))
+    num_segments = -(-num_substeps // config.segment)
+    if num_segments <= 1:
+        return _segment(state, material, conditions, dt, None, num_substeps, config)
+    length = -(-num_substeps // num_segments)
+    ends = jnp.minimum(length * jnp.arange(1, num_segments + 1), num_substeps)
+    counts = None if num_segments * length == num_substeps else jnp.diff(ends, prepend=0)
+
+    @jax.checkpoint
+    def body(state, count):
+        return _segment(state, material, conditions, dt, count, length, config), None
+
+    return lax.scan(body, state, counts, num_segments)[0]
+
+
+def _segment(state, material, conditions, dt, count, length: int, config: MpmConfig) -> MpmState:
+    """Sorts the particles, and simulates the first `count` of `length` steps; None: all."""
+    runs = _runs(material, len(state.x))
+    chunk = config.chunk or (_CPU_CHUNK if jax.default_backend() == "cpu" else len(state.x))
+    orders = [
+        _order(state.x[start : start + size], start, chunk, config) for _, start, size in runs
+    ]
+    laws = tuple(name for name, _, _ in runs)
+    lanes = tuple(_pack(state, order) for order in orders)
+    properties = tuple(
+        _properties(state, material, order, name, size)
+        for name, (_, _, size), order in zip(laws, runs, orders, strict=True)
+    )
+    pushes = [_pack_conditions(conditions.on_particles, order) for order in orders]
+    on_grid = conditions.replace(on_particles=())
+    grid = GridConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GridConfig)})
+
+    def step(lanes, index):
+        time = state.time + index * dt  # a sum of steps would drift in float32
+        pushed = tuple(
+            group._replace(v=boundary.push_particles(push, group.x, group.v, time, dt))
+            for group, push in zip(lanes, pushes, strict=True)
+        )
+        moved = substep(pushed, properties, on_grid, time, dt, laws, grid)
+        moved = tuple(
+            _held(push, old, new, time, dt)
+            for push, old, new in zip(pushes, lanes, moved, strict=True)
+        )
+        if count is not None:
+            moved = jax.tree.map(lambda a, b: jnp.where(index < count, a, b), moved, lanes)
+        return moved, None
+
+    lanes, _ = lax.scan(step, lanes, jnp.arange(length))
+    time = state.time + dt * (length if count is None else count)
+    return _unpack(state, lanes, orders, runs, time, config)
+
+
+def _held(conditions, before: Lanes, after: Lanes, time, dt) -> Lanes:
+    x, v = boundary.hold_particles(conditions, before.x, (after.x, after.v), time, dt)
+    return after._replace(x=x, v=v)
+
+
+def _runs(material: Material, num_particles: int) -> list[tuple[str, int, int]]:
+    """Law, first particle and number of particles of each run."""
+    runs, start = [], 0
+    for name, size in material.laws:
+        if size:
+            runs.append((name, start, size))
+        start += size
+    if start != num_particles:
+        raise ValueError(f"expected laws of {num_particles} particles, found {start}")
+    return runs
+
+
+def _order(x, start: int, chunk: int, config: MpmConfig) -> jax.Array:
+    """Orders a run [n, 3] by cell: particle of each place [K, B]; the last one fills the rest."""
+    cell = jnp.clip((x / config.dx - 0.5).astype(jnp.int32), 0, config.num_nodes - MARGIN)
+    key = (cell[:, 0] * config.num_nodes + cell[:, 1]) * config.num_nodes + cell[:, 2]
+    order = start + jnp.argsort(key)
+    chunk = min(chunk, len(x))
+    num_chunks = -(-len(x) // chunk)
+    fill = jnp.broadcast_to(order[-1], num_chunks * chunk - len(x))
+    return jnp.concatenate([order, fill]).reshape(num_chunks, chunk)
+
+
+def _pack(state: MpmState, order: jax.Array) -> Lanes:
+    def rows(values):
+        return values.reshape(len(values), -1)[order].swapaxes(1, 2)
+
+    return Lanes(rows(state.x), rows(state.v), rows(state.C), rows(state.F), state.history[order])
+
+
+def _properties(state, material: Material, order, name: str, size: int) -> Properties:
+    def column(values):
+        return jnp.broadcast_to(jnp.asarray(values, state.x.dtype), len(state.x))[order]
+
+    mu, lam = lame_parameters(material)
+    values = {"mu": mu, "lam": lam}
+    parameters = {
+        key: column(values[key] if key in values else getattr(material, key))
+        for key in LAWS[name].parameters
+    }
+    # What fills the last chunk has no mass: it is moved, and moves nothing.
+    is_real = (jnp.arange(order.size) < size).reshape(order.shape)
+    volume = jnp.where(is_real, state.volume[order], 0.0)
+    return Properties(volume * column(material.density), volume, parameters)
+
+
+def _pack_conditions(conditions: tuple, order: jax.Array) -> tuple:
+    return tuple(
+        condition.replace(
+            **{
+                name: getattr(condition, name)[order]
+                for name in boundary.PER_PARTICLE[type(condition)]
+            }
+        )
+        for condition in conditions
+    )
+
+
+def _unpack(state, lanes, orders, runs, time, config: MpmConfig) -> MpmState:
+    """Puts lanes back into the order of the state, and looks whether all are in the grid."""
+
+    order = jnp.concatenate(
+        [order.reshape(-1)[:size] for order, (_, _, size) in zip(orders, runs, strict=True)]
+    )
+
+    def join(name):
+        parts = []
+        for group, (_, _, size) in zip(lanes, runs, strict=True):
+            values = getattr(group, name)
+            values = values.swapaxes(1, 2) if values.ndim == 3 else values
+            parts.append(values.reshape(-1, *values.shape[2:])[:size])
+        old = getattr(state, name)
+        joined = jnp.concatenate(parts).reshape(old.shape)
+        return jnp.zeros_like(old).at[order].set(joined, unique_indices=True)
+
+    x = join("x")
+    low, high = 0.5 * config.dx, (config.num_nodes - MARGIN + 1.5) * config.dx
+    is_inside = jnp.all((x >= low) & (x < high))  # not so for NaN
+    return state.replace(
+        x=x,
+        v=join("v"),
+        C=join("C"),
+        F=join("F"),
+        history=join("history"),
+        time=time,
+        out_of_grid=state.out_of_grid | ~is_inside,
+    )
