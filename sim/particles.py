@@ -1,0 +1,358 @@
+"""From a scene file and Gaussians to the particles that a simulation starts from.
+
+The splats have a space of their own; turned (`up`, then the file's rotations), scaled and shifted
+they stand in the box of the simulation. Each Gaussian has one role:
+
+| role | which |
+| --- | --- |
+| particle | opaque, inside the sim_area, and kept |
+| follower | inside the sim_area, but faint or one of too many: moves with the particles around it |
+| still | outside the sim_area, or not finite |
+
+PhysGaussian throws faint Gaussians away; here they follow. Host code, not differentiable, but the
+state and the material are plain arrays that gradients may flow into.
+
+Axes: N particles, A Gaussians.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from scipy.spatial import cKDTree
+from scipy.special import expit
+
+from render.gaussians import Gaussians, covariances, move_gaussians
+from sim import filling as filling_lib
+from sim.material import Material
+from sim.mpm import MpmState, initial_state
+from sim.scene import BOX_REGION, SceneFile, SceneMaterial
+from sim.time_step import Substep, substep
+
+MARGIN_CELLS = 3  # between particles and the edge of the grid: where walls are
+PARTICLES_PER_CELL = 8  # of our own scenes at most; two along each side
+_DEFAULT_UP = "-y"  # of captures
+_AXES = {"x": 0, "y": 1, "z": 2}
+_covariances = jax.jit(covariances)
+
+
+@struct.dataclass
+class Placement:
+    """Where the splats' own space lies in the box: x in the box = scale R x + shift."""
+
+    scale: jax.Array  # [] metres of the box per unit of the splats' space
+    rotation: jax.Array  # [3, 3] R
+    shift: jax.Array  # [3] metres in the box
+
+
+class Setup(NamedTuple):
+    """What a simulation starts from."""
+
+    state: MpmState
+    material: Material
+    substep: Substep
+    dx: float  # side of a cell, metres
+    placement: Placement
+    gaussians: Gaussians  # all of the scene, and those made for what was filled in, if drawn
+    gaussian_of_particle: np.ndarray  # [N] int32; -1: filled in
+    followers: np.ndarray  # int32 Gaussians that follow the particles around them
+    still: np.ndarray  # int32 Gaussians that stay
+    notes: tuple[str, ...]  # what a user should know, one line each
+
+
+class _Roles(NamedTuple):
+    particles: np.ndarray  # [A] bool
+    followers: np.ndarray  # [A] bool
+    still: np.ndarray  # [A] bool
+
+
+def into_box(placement: Placement, gaussians: Gaussians) -> Gaussians:
+    """Carries Gaussians from their own space into the box."""
+    return move_gaussians(gaussians, placement.rotation, placement.shift, placement.scale)
+
+
+def out_of_box(
+    placement: Placement, x: jax.Array, F: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Carries places [..., 3] and deformations [..., 3, 3] back into the splats' own space."""
+    turned = (x - placement.shift) @ placement.rotation / placement.scale
+    return turned, None if F is None else placement.rotation.T @ F @ placement.rotation
+
+
+def prepare(
+    scene: SceneFile,
+    gaussians: Gaussians,
+    seed: int = 0,
+    up: str | None = None,
+    max_particles: int | None = None,
+) -> Setup:
+    """Makes the particles of a scene.
+
+    Args:
+      scene: as read from a file.
+      gaussians: [A] in their own space.
+      seed: of the places of what is filled in.
+      up: axis of the splats that is up, "y" or "-z", if known; the scene's own goes before. Files
+        of PhysGaussian turn by their rotations alone.
+      max_particles: instead of the scene's.
+
+    Raises:
+      ValueError: in one line, when nothing is left to simulate, when it does not fit into the box,
+        or when the scene's substep is too long.
+    """
+    notes: list[str] = []
+    covariance = np.asarray(_covariances(gaussians), np.float64)
+    rotation = _rotation(scene, up)
+    with np.errstate(all="ignore"):  # not all need be finite
+        turned = np.asarray(gaussians.means, np.float64) @ rotation.T
+    roles = _roles(scene, gaussians, covariance, turned, notes)
+    index = np.flatnonzero(roles.particles)
+    placement = _place(scene, turned[index], rotation)
+    scale = float(placement.scale)
+    x = scale * turned[index] + np.asarray(placement.shift, np.float64)
+    _check_fit(scene, x)
+
+    points = np.zeros((0, 3))
+    if scene.filling is not None:
+        spread = scale**2 * (rotation @ covariance[index] @ rotation.T)
+        opacities = _opacities(gaussians)[index]
+        points = filling_lib.fill(x, spread, opacities, scene.filling, scene.grid_lim, seed)
+        points = points[_is_in_box(scene, points)]
+        notes.append(f"filled in {len(points)} particles beside {len(index)} Gaussians")
+    owner = np.concatenate([index, np.full(len(points), -1)])
+    x = np.concatenate([x, points])
+
+    kept = _subsample(scene, x, max_particles, notes)
+    followers = roles.followers.copy()
+    followers[np.setdiff1d(index, owner[kept])] = True
+    x, owner = x[kept], owner[kept]
+    material, order = _material(scene, x)
+    x, owner = x[order], owner[order]
+    dx = scene.grid_lim / scene.n_grid
+    _note_idle_regions(scene, x, notes)
+    if scene.filling is not None and scene.filling.visualize:
+        gaussians, owner = _draw_filled(gaussians, placement, x, owner)
+    return Setup(
+        state=_rest_state(scene, x, _volumes(material.laws, x, dx)),
+        material=material,
+        substep=substep(scene, material, dx),
+        dx=dx,
+        placement=placement,
+        gaussians=gaussians,
+        gaussian_of_particle=owner.astype(np.int32),
+        followers=np.flatnonzero(followers).astype(np.int32),
+        still=np.flatnonzero(roles.still).astype(np.int32),
+        notes=tuple(notes),
+    )
+
+
+def _rotation(scene: SceneFile, up: str | None) -> np.ndarray:
+    """Returns the rotation [3, 3] from the splats' axes to the box's."""
+    rotation = np.eye(3)
+    if scene.is_si:
+        rotation = _upright(scene.up or up or _DEFAULT_UP)
+    for degrees, axis in zip(scene.rotation_degree, scene.rotation_axis, strict=True):
+        sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+        turn = np.eye(3)
+        j, k = (axis + 1) % 3, (axis + 2) % 3
+        turn[j, j], turn[j, k], turn[k, j], turn[k, k] = cosine, -sine, sine, cosine
+        rotation = turn @ rotation
+    return rotation
+
+
+def _upright(up: str) -> np.ndarray:
+    """Returns the rotation [3, 3] that brings an axis to z, about x or y."""
+    up_row = np.zeros(3)
+    up_row[_AXES[up[-1]]] = -1.0 if up.startswith("-") else 1.0
+    first = np.array([0.0, 1.0, 0.0]) if up.endswith("x") else np.array([1.0, 0.0, 0.0])
+    if up.endswith("x"):
+        return np.stack([np.cross(first, up_row), first, up_row])
+    return np.stack([first, np.cross(up_row, first), up_row])
+
+
+def _opacities(gaussians: Gaussians) -> np.ndarray:
+    return expit(np.asarray(gaussians.logit_opacities, np.float64))
+
+
+def _roles(
+    scene: SceneFile,
+    gaussians: Gaussians,
+    covariance: np.ndarray,
+    turned: np.ndarray,
+    notes: list[str],
+) -> _Roles:
+    """Tells particles, followers and what stays apart; `turned` are the turned means [A, 3]."""
+    opacities = _opacities(gaussians)
+    is_finite = np.isfinite(opacities) & np.all(np.isfinite(turned), -1)
+    is_finite &= np.all(np.isfinite(covariance), (-2, -1))
+    num_broken = int(np.sum(~is_finite))
+    if num_broken:
+        notes.append(f"left out {num_broken} Gaussians that are not finite")
+    if not is_finite.any():
+        raise ValueError(f"expected finite Gaussians, found none among {len(is_finite)}")
+    is_inside = is_finite
+    if scene.sim_area is not None:
+        low, high = np.reshape(scene.sim_area, (3, 2)).T
+        is_inside = is_finite & np.all((turned > low) & (turned < high), -1)
+        if not is_inside.any():
+            found = turned[is_finite]
+            raise ValueError(
+                f"expected Gaussians inside the sim_area of {scene.path}, found none: turned as it "
+                f"says they reach from {_vector(found.min(0))} to {_vector(found.max(0))}"
+            )
+    is_opaque = is_inside & (opacities > scene.opacity_threshold)
+    num_faint = int(np.sum(is_inside & ~is_opaque))
+    if not is_opaque.any():
+        highest = np.max(opacities[is_inside])
+        raise ValueError(
+            f"expected Gaussians above the opacity_threshold {scene.opacity_threshold:g} of "
+            f"{scene.path}, found {highest:.3g} at most"
+        )
+    if num_faint:
+        notes.append(f"{num_faint} Gaussians are too faint to simulate and follow the others")
+    return _Roles(is_opaque, is_inside & ~is_opaque, ~is_inside)
+
+
+def _place(scene: SceneFile, turned: np.ndarray, rotation: np.ndarray) -> Placement:
+    """Scales the longest side of turned places [A, 3] to the scene's, and centres their extent."""
+    low, high = turned.min(0), turned.max(0)
+    longest = float(np.max(high - low))
+    if longest <= 0:
+        raise ValueError(f"expected Gaussians apart from each other, found all at {_vector(low)}")
+    scale = scene.scale / longest
+    shift = np.asarray(scene.centre) - scale * 0.5 * (low + high)
+    return Placement(*(jnp.asarray(v) for v in (scale, rotation, shift)))
+
+
+def _is_in_box(scene: SceneFile, x: np.ndarray) -> np.ndarray:
+    """Returns which places [N, 3] keep the margin to the walls, up to rounding."""
+    margin = MARGIN_CELLS * scene.grid_lim / scene.n_grid - 1e-6 * scene.grid_lim
+    return np.all((x >= margin) & (x <= scene.grid_lim - margin), -1)
+
+
+def _check_fit(scene: SceneFile, x: np.ndarray) -> None:
+    """Refuses particles [N, 3] outside the box, and says what would hold them."""
+    if _is_in_box(scene, x).all():
+        return
+    side, share = scene.grid_lim, MARGIN_CELLS / scene.n_grid
+    low, high, centre = x.min(0), x.max(0), np.asarray(scene.centre)
+    axis = int(np.argmax(np.maximum(share * side - low, high - (1.0 - share) * side)))
+    is_in_middle = scene.is_si and np.allclose(centre, 0.5 * side)
+    if is_in_middle:  # and stays there when the box grows
+        wanted = float(np.max(high - low)) / (1.0 - 2.0 * share)
+        can_grow = True
+    else:
+        wanted = float(np.max(high)) / (1.0 - share)
+        can_grow = wanted * share <= np.min(low)
+    if can_grow:
+        remedy = f"a grid_lim of {_ceil(wanted):g} would hold it"
+    else:
+        room = np.min(np.minimum(centre - share * side, (1.0 - share) * side - centre))
+        reach = np.max(np.maximum(high - centre, centre - low))
+        scale = scene.scale * room / reach
+        remedy = f"a scale of {0.999 * scale:.3g} would fit"
+        if scale <= 0:
+            remedy = f"its centre, {centre[axis]:g}, is outside"
+    raise ValueError(
+        f"expected the object within [{share * side:g}, {(1 - share) * side:g}] m, {MARGIN_CELLS} "
+        f"cells off the walls of the box, found {'xyz'[axis]} from {low[axis]:.4g} to "
+        f"{high[axis]:.4g} by {scene.path}: {remedy}"
+    )
+
+
+def _subsample(
+    scene: SceneFile, x: np.ndarray, max_particles: int | None, notes: list[str]
+) -> np.ndarray:
+    """Returns which places [N, 3] are simulated, growing."""
+    most = scene.max_particles if max_particles is None else max_particles
+    spacing = None
+    if scene.is_si:  # theirs simulate all that there is
+        spacing = scene.grid_lim / scene.n_grid / round(PARTICLES_PER_CELL ** (1 / 3))
+    kept = filling_lib.subsample(x, spacing, most)
+    if len(kept) < len(x):
+        notes.append(f"simulates {len(kept)} of {len(x)} particles, spread evenly")
+    return kept
+
+
+def _material(scene: SceneFile, x: np.ndarray) -> tuple[Material, np.ndarray]:
+    """Returns the material of particles at `x` [N, 3] in the order [N] that makes laws runs."""
+    kinds = [scene.material] + [box.material for box in scene.boxes]
+    kind = np.zeros(len(x), int)
+    for i, box in enumerate(scene.boxes):
+        kind[np.all(np.abs(x - np.asarray(box.point)) < np.asarray(box.size), -1)] = i + 1
+    names = list(dict.fromkeys(k.law for k in kinds))
+    law = np.array([names.index(k.law) for k in kinds])[kind]
+    order = np.argsort(law, kind="stable")
+    counts = np.bincount(law, minlength=len(names))
+    columns = {
+        field.name: np.array([getattr(k, field.name) for k in kinds])[kind[order]]
+        for field in dataclasses.fields(SceneMaterial)
+        if field.name != "law"
+    }
+    columns["log_youngs_modulus"] = np.log(columns.pop("youngs_modulus"))
+    return Material(
+        laws=tuple((name, int(count)) for name, count in zip(names, counts, strict=True) if count),
+        **{name: jnp.asarray(values, jnp.float32) for name, values in columns.items()},
+    ), order
+
+
+def _volumes(laws: tuple[tuple[str, int], ...], x: np.ndarray, dx: float) -> np.ndarray:
+    """Returns volumes [N]: a cell's, shared by its particles; grains of sand are all alike."""
+    cell = np.floor(x / dx).astype(np.int64)
+    size = int(cell.max()) + 1
+    code = (cell[:, 0] * size + cell[:, 1]) * size + cell[:, 2]
+    _, inverse, count = np.unique(code, return_inverse=True, return_counts=True)
+    volumes = dx**3 / count[inverse]
+    start = 0
+    for law, number in laws:
+        if law == "sand":
+            volumes[start : start + number] = volumes[start : start + number].mean()
+        start += number
+    return volumes
+
+
+def _rest_state(scene: SceneFile, x: np.ndarray, volumes: np.ndarray) -> MpmState:
+    v = np.asarray(scene.velocity) + np.cross(scene.angular_velocity, x - np.asarray(scene.centre))
+    return initial_state(*(jnp.asarray(values, jnp.float32) for values in (x, volumes, v)))
+
+
+def _note_idle_regions(scene: SceneFile, x: np.ndarray, notes: list[str]) -> None:
+    for i, condition in enumerate(scene.boundaries):
+        if condition["type"] not in BOX_REGION or condition["type"] == "cuboid":
+            continue
+        is_chosen = np.abs(x - np.asarray(condition["point"])) < np.asarray(condition["size"])
+        if not np.all(is_chosen, -1).any():
+            notes.append(f"boundary_conditions[{i}] ({condition['type']}) holds no particle")
+
+
+def _draw_filled(
+    gaussians: Gaussians, placement: Placement, x: np.ndarray, owner: np.ndarray
+) -> tuple[Gaussians, np.ndarray]:
+    """Gives filled particles Gaussians of their own, as the nearest looks; returns new owners."""
+    filled = np.flatnonzero(owner < 0)
+    drawn = np.flatnonzero(owner >= 0)
+    if not len(filled) or not len(drawn):
+        return gaussians, owner
+    nearest = owner[drawn][cKDTree(x[drawn]).query(x[filled])[1]]
+    old = jax.tree.map(np.asarray, gaussians)
+    made = jax.tree.map(lambda leaf: leaf[nearest], old)
+    places = (x[filled] - np.asarray(placement.shift)) @ np.asarray(placement.rotation)
+    places = (places / np.asarray(placement.scale)).astype(old.means.dtype)
+    made = made.replace(means=places)
+    owner = owner.copy()
+    owner[filled] = len(old.means) + np.arange(len(filled))
+    return jax.tree.map(lambda a, b: jnp.asarray(np.concatenate([a, b])), old, made), owner
+
+
+def _vector(values: np.ndarray) -> str:
+    return "[" + ", ".join(f"{v:.3g}" for v in values) + "]"
+
+
+def _ceil(value: float) -> float:
+    """Rounds up to three digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / unit) * unit
