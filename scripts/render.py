@@ -15,12 +15,15 @@ Examples:
   python -m scripts.render --scene=out/me/head.glb --still --azimuth=-40,0,40
   python -m scripts.render --scene=out/plush/splats.ply --cameras=data/plush/transforms.json
   python -m scripts.render --scene=flowers.ply --trajectory=trajectory.npz --azimuth=30
+  python -m scripts.render --scene=out/me/head.glb --trajectory=out/jelly/trajectory.npz
 
 Splats are y down, as most captures are, unless their file says otherwise; meshes are y up. --up
 overrides. An azimuth of zero looks at the front; it grows towards the right hand of who stands
-there. Exit status: 0 done; 2 bad input; 1 another failure.
+there. A trajectory is that of a splat scene; a simulated one moves a mesh in the same space too.
+Exit status: 0 done; 2 bad input; 1 another failure.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -33,14 +36,15 @@ from render import (
     image_io,
     rasterize,
     splat,
-    trajectory_io,
     video_io,
 )
 from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
+from render.frames import draw_frames
 from render.image import RenderOutput, contact_sheet
-from render.trajectory_io import Trajectory, gaussians_at
+from render.mesh import Mesh
 from scripts import command, scenes
 from scripts.scenes import Scene
+from sim.trajectory_io import Trajectory
 
 _SCENE = flags.DEFINE_string("scene", None, "Splats or a mesh.", required=True)
 _OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
@@ -58,7 +62,7 @@ _DISTANCE = flags.DEFINE_float("distance", None, "Of the camera; found by itself
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up.")
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
 _CAMERAS = flags.DEFINE_string("cameras", None, "transforms.json to go along, in its order.")
-_TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the Gaussians move, .npz.")
+_TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the scene moves, .npz.")
 _SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
 
 _SHOWN = 8  # frames in frames.png
@@ -72,9 +76,9 @@ def main() -> None:
     width, height = scenes.picture_size(_SIZE.value)
     background = scenes.color(_BACKGROUND.value)
     scene = scenes.read_scene(_SCENE.value)
-    trajectory = _read_trajectory(scene)
-    if trajectory is not None:
-        scene = scene._replace(places=scenes.moving_subject(scene, trajectory))
+    trajectory = None
+    if _TRAJECTORY.value:
+        scene, trajectory = scenes.read_motion(_TRAJECTORY.value, scene)
     command.say(f"{scene.name}: {scene.text}")
     if _CAMERAS.value:
         cameras, found = _camera_path(width), {}
@@ -96,14 +100,6 @@ def main() -> None:
     name = "still.png" if _STILL.value else "video.mp4"
     pixels = f"{cameras[0].width} x {cameras[0].height}"
     command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
-
-
-def _read_trajectory(scene: Scene) -> Trajectory | None:
-    if _TRAJECTORY.value is None:
-        return None
-    if scene.gaussians is None:
-        raise ValueError(f"expected splats for --trajectory, found a mesh in {_SCENE.value}")
-    return trajectory_io.read_trajectory(_TRAJECTORY.value, len(scene.gaussians.means))
 
 
 def _camera_path(width: int) -> list[Camera]:
@@ -147,17 +143,31 @@ def _turn(
 def _draw(
     scene: Scene, trajectory: Trajectory | None, cameras: list[Camera], background
 ) -> Iterator[RenderOutput]:
-    if scene.mesh is not None:
-        config = rasterize.RenderConfig(supersample=2, background=background)
-        return rasterize.render_frames(scene.mesh, cameras, config)
-    moving = scene.gaussians
-    if trajectory is not None:
+    config = rasterize.RenderConfig(supersample=2, background=background)
+    if trajectory is None:
+        if scene.mesh is not None:
+            return rasterize.render_frames(scene.mesh, cameras, config)
+        moving = scene.gaussians
+    else:
+        moment = scenes.motion_of(scene, trajectory)
         frames = scenes.frames_of(trajectory, _FPS.value)
-        moving = (
-            gaussians_at(scene.gaussians, trajectory, frames[min(number, len(frames) - 1)])
-            for number in range(len(cameras))
-        )
+        moments = (moment(frames[min(i, len(frames) - 1)]) for i in range(len(cameras)))
+        if scene.mesh is not None:
+            return _draw_meshes((moved.mesh for moved in moments), cameras, config)
+        moving = (moved.gaussians for moved in moments)
     return splat.splat_frames(moving, cameras, background=background, on_growth=_say_growth)
+
+
+def _draw_meshes(
+    meshes: Iterator[Mesh], cameras: list[Camera], config: rasterize.RenderConfig
+) -> Iterator[RenderOutput]:
+    """Draws one mesh for each camera."""
+
+    def draw(view: tuple[Mesh, Camera], max_pairs: int | None) -> RenderOutput:
+        room = dataclasses.replace(config.rasterize, max_pairs=max_pairs)
+        return rasterize.render_mesh(*view, dataclasses.replace(config, rasterize=room))
+
+    return draw_frames(draw, zip(meshes, cameras, strict=True), config.rasterize.max_pairs, 2.0)
 
 
 def _say_growth(max_pairs: int) -> None:

@@ -2,16 +2,20 @@
 
 import pathlib
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from render import mesh_io, splat_io
 from render.framing import Subject, join, mesh_subject, splat_subject
 from render.gaussians import Gaussians
 from render.mesh import Mesh
-from render.trajectory_io import Trajectory, gaussians_at
+from scripts import shapes
+from sim.carry import bind_followers
+from sim.trajectory_io import Trajectory, gaussians_at, read_trajectory, vertices_at
 
 _PLACES = 8  # of a moving scene that are looked at
 AXES = ("x", "y", "z", "-x", "-y", "-z")
@@ -19,7 +23,7 @@ _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5
 
 
 class Scene(NamedTuple):
-    """One file's content; either field is None."""
+    """One file's content: splats or a mesh."""
 
     name: str
     gaussians: Gaussians | None
@@ -43,10 +47,12 @@ class Scene(NamedTuple):
 
 
 def read_scene(path: str) -> Scene:
-    """Reads a splat file or a mesh, told apart by the content.
+    """Reads a splat file or a mesh, told apart by the content, or makes up a shape of that name.
 
     Splats are y down unless their file says otherwise; meshes are y up.
     """
+    if path in shapes.NAMES:
+        return Scene(path, shapes.shape(path), None, "z")
     name = pathlib.Path(path).name
     if splat_io.is_splat_file(path):
         gaussians = splat_io.read_splats(path)
@@ -56,15 +62,39 @@ def read_scene(path: str) -> Scene:
     return Scene(name, None, jax.device_get(mesh_io.read_mesh(path)), "y")
 
 
-def moving_subject(scene: Scene, trajectory: Trajectory) -> Subject:
-    """Returns what a picture is to show so that the scene stays in it all the time."""
+def read_motion(path: str, scene: Scene) -> tuple[Scene, Trajectory]:
+    """Reads how a scene moves, and tells the scene where it will be."""
+    num_gaussians = len(scene.gaussians.means) if scene.mesh is None else None
+    trajectory = read_trajectory(path, num_gaussians)
+    moment = motion_of(scene, trajectory)
     frames = np.linspace(0, len(trajectory.seconds) - 1, _PLACES).astype(int)
-    return join(
-        [
-            splat_subject(gaussians_at(scene.gaussians, trajectory, frame))
-            for frame in np.unique(frames)
-        ]
+    places = join([moment(frame).subject for frame in np.unique(frames)])
+    return scene._replace(places=places), trajectory
+
+
+def motion_of(scene: Scene, trajectory: Trajectory) -> Callable[[int], Scene]:
+    """Returns what tells how the scene is at a frame."""
+    if scene.mesh is None:
+        return lambda frame: scene._replace(
+            gaussians=gaussians_at(scene.gaussians, trajectory, frame)
+        )
+    vertices = np.asarray(scene.mesh.vertices)
+    binding = bind_followers(vertices, trajectory.rest)
+    return lambda frame: scene._replace(
+        mesh=scene.mesh.replace(vertices=vertices_at(vertices, trajectory, frame, binding))
     )
+
+
+def join_splats(parts: list[Gaussians]) -> Gaussians:
+    """Makes one scene of several, of the largest degree among them."""
+    most = max(part.harmonics.shape[1] for part in parts)
+    parts = [
+        part.replace(
+            harmonics=jnp.pad(part.harmonics, ((0, 0), (0, most - part.harmonics.shape[1]), (0, 0)))
+        )
+        for part in parts
+    ]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def axis(name: str) -> np.ndarray:

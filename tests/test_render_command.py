@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from render import capture_io, harmonics, mesh_io, splat_io, trajectory_io, video_io
+from render import capture_io, harmonics, mesh_io, splat_io, video_io
 from render.camera import perspective_camera
 from render.gaussians import Gaussians
 from render.mesh import Mesh
 from scripts.scenes import azimuths, color, frames_of, nearest_axis, picture_size, read_scene
+from sim import trajectory_io
+from sim.carry import bind_followers
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -53,6 +55,19 @@ def inputs(tmp_path_factory):
     shift = np.array([[[0, 0, 0]], [[3, 0, 0]]]) + np.asarray(pole().means)
     moves = trajectory_io.Trajectory(np.array([0.0, 1.0]), shift)
     trajectory_io.write_trajectory(folder / "moves.npz", moves)
+    rest = np.random.default_rng(1).uniform(-1, 1, (50, 3))
+    binding = bind_followers(pole().means, rest)
+    matter = trajectory_io.Trajectory(
+        seconds=np.array([0.0, 1.0]),
+        means=np.stack([rest, rest + np.float32([3, 0, 0])]),
+        index=np.full(50, -1),
+        deformation=np.tile(np.eye(3), (2, 50, 1, 1)),
+        rest=rest,
+        followers=np.arange(200),
+        neighbours=binding.index,
+        weights=binding.weights,
+    )
+    trajectory_io.write_trajectory(folder / "matter.npz", matter)
     camera = perspective_camera((0, 0.25, 3), (0, 0.25, 0), 64, 48)
     capture_io.write_transforms(folder / "path.json", [camera, camera], ["a.png", "b.png"])
     return folder
@@ -107,6 +122,23 @@ def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path)
     assert len(frames) == 2 and np.asarray(frames[0]).shape == (48, 64, 3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", ["up.ply", "mesh.ply"])
+def test_matter_moves_splats_and_meshes(inputs, tmp_path, scene):
+    done = run(
+        f"--scene={inputs / scene}",
+        f"--trajectory={inputs / 'matter.npz'}",
+        "--azimuth=0",
+        "--size=64",
+        "--fps=1",
+        f"--out={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = (np.asarray(frame) < 250 for frame in video_io.read_video(tmp_path / "video.mp4"))
+    assert first[:, :32].sum() > 100 > 30 > first[:, 40:].sum()
+    assert last[:, 32:].sum() > 100 > 30 > last[:, :24].sum()
+
+
 @pytest.mark.parametrize(
     "arguments, line",
     [
@@ -117,7 +149,7 @@ def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path)
         (("--scene={inputs}/up.ply", "--azimuth=a:b"), "expected --azimuth such as"),
         (
             ("--scene={inputs}/mesh.ply", "--trajectory={inputs}/moves.npz"),
-            "expected splats for --trajectory, found a mesh",
+            "expected a trajectory of matter to move a mesh, found no rest in",
         ),
     ],
 )
