@@ -148,13 +148,18 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     """Shows that work is going on, and how long it took: a bar on a terminal, else one line.
 
     Yields:
-      The function to call after each of `total` steps; needless without a total.
+      The function to call after each of `total` steps, with a note to be shown or without;
+      needless without a total.
     """
-    start = time.perf_counter()
+    start, notes = time.perf_counter(), [""]
+
+    def text() -> str:
+        return f"{label}, {notes[-1]}" if notes[-1] else label
+
     screen = console.Console()
     if screen.is_terminal:
         columns = (
@@ -164,7 +169,12 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[], None
         )
         with rich_progress.Progress(*columns, console=screen, transient=True) as bar:
             task = bar.add_task(label, total=total)
-            yield lambda: bar.advance(task)
+
+            def advance(note: str | None = None) -> None:
+                notes.append(note or "")
+                bar.update(task, advance=1, description=text())
+
+            yield advance
     else:
-        yield lambda: None
-    say(f"{label}: {time.perf_counter() - start:.1f} s")
+        yield lambda note=None: notes.append(note or "")
+    say(f"{text()}: {time.perf_counter() - start:.1f} s")

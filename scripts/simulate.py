@@ -1,0 +1,138 @@
+r"""Moves splats by physics: a scene file says of what they are and what happens to them.
+
+--scene is a JSON file: PhysGaussian's and DreamPhysics' run as they are; ours, marked by "units":
+"SI", may hold several materials, wind, moving balls, pins, forces and dragged handles (the presets
+in docs/scenes/ are examples). --splats is a splat file (.ply, .compressed.ply, .spz), or the name
+of a made-up shape: ball, cube. Into --out go
+
+  video.mp4        the motion in real time
+  frames.png       some of its frames, for a look without a player
+  trajectory.npz   the motion, for `render --trajectory` and `view --trajectory`
+  last.ply         the splats as they are at the end
+  report.json      speed; energy, momentum, contact, oscillation, stretch
+  config.json      every setting of this run
+
+Examples:
+
+  python -m scripts.simulate --splats=out/me/splats.ply --scene=docs/scenes/head.json
+  python -m scripts.simulate --splats=flowers.ply --scene=docs/scenes/flowers_in_wind.json
+  python -m scripts.simulate --splats=playbot.ply --scene=docs/scenes/playbot_dropped.json
+  python -m scripts.simulate --splats=ball --scene=docs/scenes/ball_drop.json --frames=40
+  python -m scripts.simulate --splats=ficus.ply --scene=ficus_config.json --azimuth=40
+
+An azimuth of zero looks at the front, as in `render`. Exit status: 0 done; 2 bad input; 1 when the
+simulation diverges or leaves its box: what came before is written all the same.
+"""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from absl import flags
+
+from render import files_io, image_io, splat_io, video_io
+from render.image import contact_sheet
+from scripts import command, filming, scenes, simulating
+from scripts.outputs_io import filling_folder
+from scripts.simulating import Motion, Simulation
+from sim.scene_io import read_scene_file
+from sim.trajectory_io import write_trajectory
+
+_SPLATS = flags.DEFINE_string("splats", None, "Splats, or ball or cube.", required=True)
+_SCENE = flags.DEFINE_string("scene", None, "Scene file, .json.", required=True)
+_OUT = flags.DEFINE_string("out", "out/simulate", "Folder to write.")
+_FRAMES = flags.DEFINE_integer("frames", None, "Frames to simulate; the scene's by default.", 1)
+_MAX_PARTICLES = flags.DEFINE_integer("max_particles", None, "Instead of the scene's.", 1)
+_SIZE = flags.DEFINE_string("size", "512", "Side of the picture, or WIDTHxHEIGHT, pixels.")
+_FPS = flags.DEFINE_float("fps", None, "Of the video; the scene's by default.", 0.1, 240.0)
+_AZIMUTH = flags.DEFINE_float("azimuth", None, "Degrees; the scene's by default.")
+_ELEVATION = flags.DEFINE_float("elevation", None, "Degrees; the scene's.", -90.0, 90.0)
+_BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
+_SCENERY = flags.DEFINE_bool("scenery", True, "Draw the floor and what the scene runs into.")
+_UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way of the splats is up; the file's.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the places of what is filled in.")
+
+_SHOWN = 8  # frames in frames.png
+
+
+def main() -> None:
+    out = command.writable_folder(_OUT.value)
+    width, height = scenes.picture_size(_SIZE.value)
+    background = scenes.color(_BACKGROUND.value)
+    scene_file = read_scene_file(_SCENE.value)
+    for warning in scene_file.warnings:
+        command.warn(warning)
+    splats = scenes.read_scene(_SPLATS.value)
+    if splats.mesh is not None:
+        raise ValueError(f"expected splats, found a mesh in {_SPLATS.value}")
+    up = _UP.value or splats.up
+    simulation = simulating.make_simulation(
+        scene_file, splats.gaussians, _SEED.value, up, _MAX_PARTICLES.value
+    )
+    for note in simulation.setup.notes:
+        command.say(note)
+    command.say(_summary(simulation))
+
+    num_frames = _FRAMES.value or scene_file.frame_num
+    with command.progress("simulation", num_frames) as advance:
+        motion = simulating.run(simulation, num_frames, advance)
+    report = simulating.report(simulation, motion)
+    with filling_folder(out) as folder:
+        write_trajectory(folder / "trajectory.npz", simulating.trajectory_of(simulation, motion))
+        _write_last(folder / "last.ply", simulation, motion, up)
+        files_io.write_json(folder / "report.json", report)
+        files_io.write_json(folder / "config.json", _settings(up))
+        shot = filming.Shot(
+            width, height, _FPS.value, _AZIMUTH.value, _ELEVATION.value, background, _SCENERY.value
+        )
+        _film(folder, simulation, motion, shot)
+    if motion.failure:
+        raise command.WorkFailed(f"{motion.failure}; what came before is in {out}")
+    rate = report["particle_substeps_per_second"]
+    speed = f", {rate / 1e6:.1f} million particle steps per second" if rate else ""
+    command.say(f"wrote {out / 'video.mp4'}: {motion.seconds[-1]:.2f} s of motion{speed}")
+
+
+def _film(folder: pathlib.Path, simulation: Simulation, motion: Motion, shot: filming.Shot) -> None:
+    """Writes the video, and some of its frames."""
+    frames, fps = filming.frames_of(simulation, motion, shot)
+    every = -(-len(frames) // _SHOWN)
+    kept: list[np.ndarray] = []
+    with command.progress("pictures", len(frames)) as advance:
+
+        def pictures() -> Iterator[np.ndarray]:
+            for number, picture in enumerate(filming.film(simulation, motion, shot, frames)):
+                if number % every == 0:
+                    kept.append(picture)
+                yield picture
+                advance()
+
+        video_io.write_video(folder / "video.mp4", pictures(), fps)
+    image_io.write_image(folder / "frames.png", contact_sheet(kept, columns=4))
+
+
+def _summary(simulation: Simulation) -> str:
+    setup = simulation.setup
+    laws = ", ".join(f"{count} of {law}" for law, count in setup.material.laws)
+    return (
+        f"{len(setup.state.x)} particles ({laws}), {simulation.config.num_nodes}^3 nodes, "
+        f"{setup.substep.per_frame} steps of {setup.substep.dt:.3g} s a frame"
+    )
+
+
+def _write_last(path, simulation: Simulation, motion: Motion, up: str) -> None:
+    """Writes the splats as they are at the end, in their own space."""
+    moved = simulating.gaussians_in_box(simulation, motion.x[-1], motion.deformation[-1])
+    placement = simulation.setup.placement
+    own = simulating.out_of_box(placement, moved)
+    splat_io.write_splats(path, own, up=up)
+
+
+def _settings(up: str) -> dict:
+    names = ("splats", "scene", "frames", "max_particles", "size", "fps", "azimuth", "elevation")
+    names += ("background", "scenery", "seed")
+    return {name: flags.FLAGS[name].value for name in names} | {"up": up}
+
+
+if __name__ == "__main__":
+    command.run(main)
