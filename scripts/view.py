@@ -1,9 +1,19 @@
 r"""Shows splats, meshes and moving scenes in the browser, on this machine only.
 
---scene takes one or several files: splats (.ply, .compressed.ply, .spz) and meshes (.obj, .glb,
-.ply). The page turns with the left button, shifts with the right one and zooms with the wheel.
-With --trajectory a slider moves the first splat scene through time. The button "Save a still" has
-our own renderer draw what the page shows, into --out.
+--scene takes one or several files: splats (.ply, .compressed.ply, .spz), meshes (.obj, .glb, .ply),
+and the made-up shapes ball and cube. The page turns with the left button, shifts with the right one
+and zooms with the wheel. With --trajectory a slider moves the first splat scene through time, and
+"Play" does in real time, leaving out frames where the machine is too slow for them all. The button
+"Save a still" has our own renderer draw what the page shows, into --out, with the colours as they
+depend on the view.
+
+With --simulate, a scene file as in `simulate`, the first splats are matter that moves as one
+watches. "Pick a point", click on the splats, and drag the arrows that appear there: the matter
+around them comes along, until "Let go". Stiffness, gravity and speed can be changed meanwhile; it
+starts when a page is open. It is coarse, so that it answers at once: 2500 particles by default, on
+a grid of about 24 cells a side whatever the scene's own, with a substep that suits it. What the
+machine cannot do in time is shown in slow motion; the panel tells by how much. `simulate` is for
+the real thing.
 
 Examples:
 
@@ -12,6 +22,8 @@ Examples:
   python -m scripts.view --scene=out/me/splats.ply,out/me/head.glb
   python -m scripts.view --scene=flowers.ply --trajectory=trajectory.npz
   python -m scripts.view --scene=flowers.ply --open=false --port=9000
+  python -m scripts.view --scene=playbot.ply --simulate=docs/scenes/playbot_dropped.json
+  python -m scripts.view --scene=ball --simulate=docs/scenes/ball_drop.json
 
 The page shows the colour of splats that does not depend on the view. Ctrl-C ends it. Exit status:
 0 done; 2 bad input, or viser is not installed.
@@ -24,12 +36,16 @@ import webbrowser
 
 from absl import flags
 
-from render import trajectory_io
-from scripts import command, scenes
+from scripts import command, play_panel, scenes
+from scripts.playing import MAX_PARTICLES, Play, make_playable
+from scripts.scenes import Scene
 from scripts.viewer import HOST, Viewer
+from sim.scene_io import read_scene_file
 
-_SCENE = flags.DEFINE_list("scene", None, "Splats and meshes.", required=True)
+_SCENE = flags.DEFINE_list("scene", None, "Splats and meshes, or ball or cube.", required=True)
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the first splats move, .npz.")
+_SIMULATE = flags.DEFINE_string("simulate", None, "Scene file: the first splats are matter.")
+_MAX_PARTICLES = flags.DEFINE_integer("max_particles", MAX_PARTICLES, "Of --simulate.", 1)
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up; the first scene's by default.")
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
 _PORT = flags.DEFINE_integer("port", 8080, "Of localhost; the next free one if taken.", 1, 65535)
@@ -37,7 +53,7 @@ _FRAME = flags.DEFINE_integer("frame", 0, "Frame of the trajectory to begin at."
 _OPEN = flags.DEFINE_bool("open", True, "Open the page in the browser.")
 _SECONDS = flags.DEFINE_float("seconds", None, "End by itself after this time.", 0.0)
 _OUT = flags.DEFINE_string("out", "out/view", "Folder for stills.")
-_SEED = flags.DEFINE_integer("seed", 0, "Nothing here is random.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the places of what --simulate fills in.")
 
 _TICK = 0.02  # seconds
 
@@ -47,21 +63,25 @@ def main() -> None:
         raise ValueError('expected viser, found none: pip install -e ".[view]"')
     out = command.writable_folder(_OUT.value)
     background = scenes.color(_BACKGROUND.value)
+    if _TRAJECTORY.value and _SIMULATE.value:
+        raise ValueError("expected --trajectory or --simulate, found both")
     shown = [scenes.read_scene(path) for path in _SCENE.value]
-    trajectory = None
+    trajectory = play = None
     if _TRAJECTORY.value:
-        # The first splats are those that move.
-        number = next((i for i, scene in enumerate(shown) if scene.mesh is None), None)
-        if number is None:
-            raise ValueError("expected splats for --trajectory, found only meshes")
-        moving = shown[number]
-        trajectory = trajectory_io.read_trajectory(_TRAJECTORY.value, len(moving.gaussians.means))
-        shown[number] = moving._replace(places=scenes.moving_subject(moving, trajectory))
+        number = _first_splats(shown)
+        shown[number], trajectory = scenes.read_motion(_TRAJECTORY.value, shown[number])
+    if _SIMULATE.value:
+        number = _first_splats(shown)
+        play = _ready(shown[number])
+        shown[number] = play_panel.playing_scene(shown[number], play)
     for scene in shown:
         command.say(f"{scene.name}: {scene.text}")
     viewer = Viewer(shown, _UP.value or shown[0].up, background, out, _PORT.value)
+    ticks = [viewer.tick]
     if trajectory is not None:
         viewer.add_time(number, trajectory, _FRAME.value)
+    if play is not None:
+        ticks.append(play_panel.PlayPanel(viewer, number, play).tick)
     address = f"http://{HOST}:{viewer.port}"
     command.say(f"open {address} in a browser; Ctrl-C ends")
     if _OPEN.value:
@@ -69,9 +89,40 @@ def main() -> None:
     started = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
         while _SECONDS.value is None or time.monotonic() - started < _SECONDS.value:
-            viewer.tick()
+            for tick in ticks:
+                tick()
             time.sleep(_TICK)
     viewer.server.stop()
+
+
+def _first_splats(shown: list[Scene]) -> int:
+    """Returns which of the scenes is the one that moves."""
+    for number, scene in enumerate(shown):
+        if scene.mesh is None:
+            return number
+    raise ValueError("expected splats that can move, found only meshes")
+
+
+def _ready(scene: Scene) -> Play:
+    """Makes a simulation of splats, and compiles it."""
+    scene_file = read_scene_file(_SIMULATE.value)
+    for warning in scene_file.warnings:
+        command.warn(warning)
+    up = _UP.value or scene.up
+    with command.progress("making the scene ready"):
+        simulation = make_playable(
+            scene_file, scene.gaussians, _SEED.value, up, _MAX_PARTICLES.value
+        )
+    for note in simulation.setup.notes:
+        command.say(note)
+    play = Play(simulation)
+    command.say(
+        f"coarse, to answer at once: {len(play.state.x)} particles, "
+        f"{simulation.config.num_nodes}^3 nodes, steps of {play.dt:.2g} s"
+    )
+    with command.progress("compiling the simulation"):
+        play.compile()
+    return play
 
 
 if __name__ == "__main__":

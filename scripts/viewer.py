@@ -5,6 +5,8 @@ import logging
 import pathlib
 import socket
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +16,20 @@ from render import framing, harmonics, image_io, mesh_io, rasterize
 from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
 from render.gaussians import Gaussians, covariances
 from render.splat import splat_frames
-from render.trajectory_io import Trajectory, gaussians_at
 from scripts import command, scenes
 from scripts.scenes import Scene
+from sim.trajectory_io import Trajectory
 
 HOST = "localhost"
 _ELEVATION = 15.0  # degrees
 _AZIMUTHS = np.linspace(0.0, 360.0, 24, endpoint=False)  # that the first distance suits
 # The page keeps covariances as half floats: lengths are shown as parts of the subject.
 _SHOWN_RADIUS = 10.0
-_MAX_COVARIANCE = 6e4
+MAX_COVARIANCE = 6e4
 _PORTS_TRIED = 50
 _AMBIENT = 2.7
 _STILL_HEIGHT = 720  # pixels
+_LAST_STANDS = 0.5  # seconds, before the first frame follows
 
 
 class Viewer:
@@ -43,10 +46,11 @@ class Viewer:
         self.gui = self.server.gui
         # Sharing would send the scene to a server elsewhere.
         self.gui.configure_theme(show_logo=False, show_share_button=False)
-        self.layers, self.current = [], [scene.gaussians for scene in shown]
+        self.layers = []
+        self.splats_now: dict[int, Callable[[], Gaussians]] = {}  # of the scenes that move
         self.subject = framing.join([scene.subject for scene in shown])
         self.unit = _SHOWN_RADIUS / max(float(np.std(self.subject.points, 0).max()), 1e-9)
-        self.time = None
+        self.time, self.clock = None, time.monotonic()
         self._add_scenes()
         self._add_panel(up)
         self._set_up(up)
@@ -117,10 +121,12 @@ class Viewer:
         """Has our renderer draw what the page shows: its splats, or else its first mesh."""
         camera = camera_of(client.camera, self.unit)
         in_sight = [i for i, layer in enumerate(self.layers) if layer.visible]
-        splats = [self.current[i] for i in in_sight if self.current[i] is not None]
+        splats = [self._splats(i) for i in in_sight if self.shown[i].mesh is None]
         meshes = [self.shown[i].mesh for i in in_sight if self.shown[i].mesh is not None]
         if splats:
-            output = next(splat_frames(join_splats(splats), [camera], background=self.background))
+            output = next(
+                splat_frames(scenes.join_splats(splats), [camera], background=self.background)
+            )
         elif meshes:
             config = rasterize.RenderConfig(supersample=2, background=self.background)
             output = next(rasterize.render_frames(meshes[0], [camera], config))
@@ -135,6 +141,12 @@ class Viewer:
         client.add_notification("Saved", str(path), auto_close_seconds=4.0)
         command.say(f"wrote {path}")
 
+    def _splats(self, number: int) -> Gaussians:
+        """Returns the splats of a scene as they are now, all their harmonics with them."""
+        if number in self.splats_now:
+            return self.splats_now[number]()
+        return self.shown[number].gaussians
+
     def add_time(self, number: int, trajectory: Trajectory, frame: int) -> None:
         """Adds a slider that moves the splats of a scene, and a button that lets time run."""
         scene = self.shown[number]
@@ -144,29 +156,62 @@ class Viewer:
             playing = self.gui.add_checkbox("Play", False)
             speed = self.gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0)
 
+        # The page shows one colour of each; to turn the other harmonics would take longest.
+        plain = scene.gaussians.replace(harmonics=scene.gaussians.harmonics[:, :1])
+        moment = scenes.motion_of(scene._replace(gaussians=plain), trajectory)
+        self.time = _Time(trajectory, slider, playing, speed)
+        whole = scenes.motion_of(scene, trajectory)
+        self.splats_now[number] = lambda: whole(self.time.frame).gaussians
+
         def show(_) -> None:
-            moved = gaussians_at(scene.gaussians, trajectory, min(int(slider.value), last))
-            self.current[number] = moved
+            moved = moment(self.time.frame).gaussians
             self.layers[number].set_gaussians(**splat_fields(moved, self.unit))
 
         slider.on_update(show)
         show(None)
-        self.time = slider, playing, speed, trajectory, [time.monotonic()]
 
     def tick(self) -> None:
-        """Moves time on while it plays."""
+        """Moves time on while it plays: to the frame that is due, past those that are late."""
         if self.time is None:
             return
-        slider, playing, speed, trajectory, clock = self.time
         now = time.monotonic()
-        frame, last = int(slider.value), len(trajectory.seconds) - 1
-        following = 0 if frame >= last else frame + 1
-        pause = trajectory.seconds[following] - trajectory.seconds[frame] if following else 0.5
-        if not playing.value:
-            clock[0] = now
-        elif (now - clock[0]) * speed.value >= pause:
-            clock[0] = now
-            slider.value = following
+        elapsed = (now - self.clock) * self.time.speed.value if self.time.playing.value else 0.0
+        frame = self.time.frame
+        following, left = following_frame(self.time.trajectory.seconds, frame, elapsed)
+        if following != frame or not self.time.playing.value:
+            self.clock = now - left / self.time.speed.value
+        if following != frame:
+            self.time.slider.value = following
+
+
+class _Time(NamedTuple):
+    """What moves, and the panel's controls of it."""
+
+    trajectory: Trajectory
+    slider: Any
+    playing: Any
+    speed: Any
+
+    @property
+    def frame(self) -> int:
+        return min(int(self.slider.value), len(self.trajectory.seconds) - 1)
+
+
+def following_frame(seconds: np.ndarray, frame: int, elapsed: float) -> tuple[int, float]:
+    """Returns the frame to be shown, and for how many of its seconds it was due already.
+
+    Args:
+      seconds: [F] of the trajectory.
+      frame: shown now.
+      elapsed: seconds of the trajectory since then; the last frame stands for a moment, and the
+        first one follows.
+    """
+    last = len(seconds) - 1
+    if frame >= last:
+        return (0, 0.0) if elapsed >= _LAST_STANDS and last else (frame, elapsed)
+    due = seconds[frame] + elapsed
+    following = int(np.searchsorted(seconds, due + 1e-9, side="right")) - 1
+    return following, max(float(due - seconds[following]), 0.0)
 
 
 def _set_visible(layer, is_visible: bool) -> None:
@@ -182,37 +227,29 @@ def free_port(first: int) -> int:
     raise ValueError(f"expected a free port from {first} on, found {_PORTS_TRIED} taken")
 
 
-def join_splats(scenes: list[Gaussians]) -> Gaussians:
-    """Makes one scene of several, of the largest degree among them."""
-    most = max(scene.harmonics.shape[1] for scene in scenes)
-    scenes = [
-        scene.replace(
-            harmonics=jnp.pad(
-                scene.harmonics, ((0, 0), (0, most - scene.harmonics.shape[1]), (0, 0))
-            )
-        )
-        for scene in scenes
-    ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *scenes)
-
-
 def splat_fields(gaussians: Gaussians, unit: float = 1.0) -> dict[str, np.ndarray]:
     """Returns what the page wants of Gaussians, in lengths of 1 / `unit` metres.
 
     Those that cannot be drawn are left out.
     """
-    rgb = 0.5 + harmonics.CONSTANT * gaussians.harmonics[:, 0]
-    fields = {
-        "centers": unit * gaussians.means,
-        "covariances": np.clip(unit**2 * covariances(gaussians), -_MAX_COVARIANCE, _MAX_COVARIANCE),
-        "rgbs": np.clip(rgb, 0.0, 1.0),
-        "opacities": jax.nn.sigmoid(gaussians.logit_opacities)[:, None],
-    }
-    fields = {name: np.asarray(values, np.float32) for name, values in fields.items()}
-    is_finite = np.ones(len(rgb), bool)
+    fields = {name: np.asarray(values) for name, values in _fields(gaussians, unit).items()}
+    is_finite = np.ones(len(gaussians.means), bool)
     for values in fields.values():
         is_finite &= np.isfinite(values.reshape(len(values), -1)).all(1)
     return {name: values[is_finite] for name, values in fields.items()}
+
+
+@jax.jit
+def _fields(gaussians: Gaussians, unit: float) -> dict[str, jax.Array]:
+    rgb = 0.5 + harmonics.CONSTANT * gaussians.harmonics[:, 0]
+    spread = unit**2 * covariances(gaussians)
+    fields = {
+        "centers": unit * gaussians.means,
+        "covariances": jnp.clip(spread, -MAX_COVARIANCE, MAX_COVARIANCE),
+        "rgbs": jnp.clip(rgb, 0.0, 1.0),
+        "opacities": jax.nn.sigmoid(gaussians.logit_opacities)[:, None],
+    }
+    return {name: values.astype(jnp.float32) for name, values in fields.items()}
 
 
 def _colored(mesh):
