@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 
 @dataclasses.dataclass
@@ -28,17 +29,30 @@ def against(case: str, ours: float, unit: str, peer: str, peer_value: float | No
     return Row(case, ours, unit, peer, peer_value, ratio)
 
 
-def milliseconds(call: Callable) -> float:
-    """Wall time of one call and what it computes."""
-    begin = time.perf_counter()
+def milliseconds(call: Callable, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Time of one call and what it computes.
+
+    With `time.perf_counter` it is wall time; with `time.process_time` what the process used of the
+    processor, all threads together: robust where others work on the same machine.
+    """
+    begin = clock()
     jax.block_until_ready(call())
-    return 1e3 * (time.perf_counter() - begin)
+    return 1e3 * (clock() - begin)
 
 
-def median_milliseconds(call: Callable, repeats: int) -> float:
-    """Median wall time, after a first call that is not counted."""
+def median_milliseconds(
+    call: Callable, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Median time, after a first call that is not counted."""
     jax.block_until_ready(call())
-    return statistics.median(milliseconds(call) for _ in range(repeats))
+    return statistics.median(milliseconds(call, clock) for _ in range(repeats))
+
+
+def compile_anew() -> None:
+    """Has what is called next be compiled, whatever was before, in this process or on disk."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it looks at the setting at its first use only
+    jax.clear_caches()
 
 
 def use_cores(count: int) -> None:

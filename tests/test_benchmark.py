@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from render.splat import splat
+from scripts import benchmark_mpm, command
+from scripts.benchmark_mpm import MpmSuite, mpm_rows
 from scripts.benchmark_splat import SplatSuite, ball, splat_rows
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -48,3 +51,92 @@ def test_the_torch_peer_draws_the_same_picture():
     ours = splat(scene, camera, background=(0.0, 0.0, 0.0)).rgb
     # They end at three standard deviations, where as much as 1 % may be left.
     np.testing.assert_allclose(theirs, ours, atol=0.02)
+
+
+CUBE = ("neo_hookean", 200, 12)
+SMALL_MPM = MpmSuite(
+    cases=(CUBE,),
+    num_substeps=3,
+    repeats=1,
+    gradient_case=CUBE,
+    num_gradient_steps=3,
+    growth=(200,),  # as above: compiled already
+    growth_nodes=12,
+    growth_repeats=1,
+)
+
+
+def test_the_mpm_suite_measures_steps_gradients_memory_and_growth(monkeypatch):
+    asked = []
+
+    def peer(name, law, count, nodes, suite, num_gradient_steps=0):
+        asked.append((name, num_gradient_steps))
+        return {}
+
+    monkeypatch.setattr(benchmark_mpm, "_peer", peer)
+    monkeypatch.setattr(benchmark_mpm, "compile_anew", lambda: None)  # it would last
+    rows = mpm_rows(SMALL_MPM)
+    assert asked == [("warp", 0), ("taichi", 0), ("warp", 3)]
+    assert [(row.unit, row.peer) for row in rows] == [
+        *[("ms", None), ("CPU-ms", "warp"), ("m", "warp"), ("CPU-ms", "taichi"), ("m", "taichi")],
+        *[("CPU-ms", None), ("CPU-ms", None)],
+        *[("ms", None), ("CPU-ms", "warp"), ("MB", None), ("m", "warp")],
+    ]
+    assert all(row.peer_value is None and row.ratio is None for row in rows)
+    assert all(row.ours > 0 for row in rows if row.unit != "m")
+    # Half a cell and half the cube above the ground, and six steps of the fall.
+    assert rows[2].ours == pytest.approx(3.5 / 12 + 0.2 - 6 * 2e-4, abs=0.02)
+
+
+def test_a_peer_whose_cube_falls_otherwise_is_a_failure_of_one_line():
+    compare = benchmark_mpm._compare
+    compare("warp", "mean height", 0.2336, None, 1e-3)
+    compare("warp", "mean height", 0.2336, 0.2340, 1e-3)
+    for theirs in (0.2350, float("nan")):
+        with pytest.raises(command.WorkFailed, match="mean height of warp within"):
+            compare("warp", "mean height", 0.2336, theirs, 1e-3)
+
+
+def test_a_peer_that_fails_says_why_and_one_that_is_missing_has_no_value(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert benchmark_mpm._peer("warp", *CUBE, SMALL_MPM) == {}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(command.WorkFailed, match=r"time of absent, found .*absent_mpm"):
+        benchmark_mpm._peer("absent", *CUBE, SMALL_MPM)
+
+
+def test_compiled_anew_means_that_nothing_is_read_from_disk_or_kept_there(tmp_path):
+    code = """
+import jax, sys
+from scripts import measuring
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+found = []
+jax.monitoring.register_event_listener(lambda name, **_: found.append(name))
+for prepare in (jax.clear_caches, measuring.compile_anew):
+    prepare()
+    found.clear()
+    jax.jit(lambda x: 2 * x)(1.0)
+    print(any(name.endswith("/compile_requests_use_cache") for name in found))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["neo_hookean", "jelly"])
+@pytest.mark.parametrize("name", ["warp", "taichi"])
+def test_the_simulators_let_the_cube_fall_alike(name, law):
+    pytest.importorskip(name)
+    suite = MpmSuite(num_substeps=50, repeats=2)
+    case = law, 2000, 16
+    theirs = benchmark_mpm._peer(name, *case, suite)
+    ours = benchmark_mpm._fall(benchmark_mpm._cube(2000, 16, 0), law, 150, 16)
+    assert theirs["milliseconds"] > 0
+    np.testing.assert_allclose(theirs["height"], ours.x[:, 2].mean(), atol=1e-5)
