@@ -22,8 +22,8 @@ _PAGE = string.Template("""<!doctype html>
   img, video { display: block; width: 100%; background: #fff; border-radius: 12px }
   figure { margin: 0 }
   figcaption { color: var(--soft); font-size: .85rem; padding: .5rem .2rem 0 }
-  .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem }
-  .pair img, .pair video { aspect-ratio: 1; object-fit: cover; border: 1px solid var(--line) }
+  .trio { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 1.2rem }
+  .trio img, .trio video { aspect-ratio: 1; object-fit: cover; border: 1px solid var(--line) }
   .row { display: grid; grid-template-columns: repeat($num_stills, 1fr); gap: .6rem }
   .row img { border-radius: 8px; border: 1px solid var(--line) }
   table { border-collapse: collapse; width: 100%; max-width: 44rem }
@@ -35,17 +35,19 @@ _PAGE = string.Template("""<!doctype html>
   li a { display: block; background: #fff; border: 1px solid var(--line); border-radius: 999px;
          padding: .35rem .9rem; text-decoration: none; font-size: .9rem }
   li span { color: var(--soft); padding-left: .4rem }
-  @media (max-width: 640px) { .pair { grid-template-columns: 1fr } }
+  @media (max-width: 640px) { .trio { grid-template-columns: 1fr } }
 </style>
 </head>
 <body>
 <main>
 <h1>$title</h1>
 <p>$lead</p>
-<div class="pair">
+<div class="trio">
   <figure><img src="photo.jpg" alt="The photo"><figcaption>The photo</figcaption></figure>
   <figure><video src="turntable.mp4" poster="$poster" autoplay loop muted playsinline
     controls></video><figcaption>The head, from all sides</figcaption></figure>
+  <figure><video src="jelly.mp4" poster="jelly.jpg" autoplay loop muted playsinline
+    controls></video><figcaption>The head as jelly, poked</figcaption></figure>
 </div>
 <h2>Seen from elsewhere</h2>
 <div class="row">$stills</div>

@@ -39,7 +39,8 @@ def example_page():
 def test_the_page_points_at_its_files_and_nothing_else():
     links = Links(example_page())
     assert links.open == []
-    shown = ["photo.jpg", "turntable.mp4", "front.jpg", "left.jpg", "front.jpg", "r.jpg"]
+    shown = ["photo.jpg", "turntable.mp4", "front.jpg", "jelly.mp4", "jelly.jpg"]
+    shown += ["left.jpg", "front.jpg", "r.jpg"]
     assert links.found == [*shown, "overlay.png", "head.glb", "fit.json"]
 
 

@@ -76,6 +76,7 @@ def test_the_extent_is_a_little_more_than_the_cameras_distance_from_their_middle
     np.testing.assert_allclose(scene_extent(cameras()), 1.1 * 3.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_finds_back_a_scene_it_sees():
     places, colors = points(24, seed=1)
     truth = init_state(jax.random.key(1), cameras(), places, colors, TrainConfig(24, 0)).gaussians
