@@ -11,14 +11,13 @@ import numpy as np
 
 from render.gaussians import Gaussians, move_gaussians
 from sim import carry, checks, particles
-from sim.boundary import Conditions
+from sim.boundary import WALL_CELLS, Conditions
 from sim.conditions import make_conditions
 from sim.mpm import MpmConfig, MpmState, rollout
 from sim.scene import SceneFile
 from sim.trajectory_io import Trajectory
 
 _FLOOR_SLOPE = 0.7  # of a normal's z: what is steeper is a wall
-_WALL_CELLS = 3  # cells from the edge of the grid to the walls of a bounding box
 
 
 class Simulation(NamedTuple):
@@ -148,7 +147,7 @@ def obstacles(scene: SceneFile) -> list[dict]:
     """What stands in the way at all times and has a side: planes, as `point` and `normal`."""
     planes = [entry for entry in scene.boundaries if entry["type"] == "surface_collider"]
     if any(entry["type"] == "bounding_box" for entry in scene.boundaries):
-        near = _WALL_CELLS * scene.grid_lim / scene.n_grid
+        near = WALL_CELLS * scene.grid_lim / scene.n_grid
         for axis in range(3):
             for sign, place in ((1.0, near), (-1.0, scene.grid_lim - near)):
                 normal = [sign if axis == k else 0.0 for k in range(3)]

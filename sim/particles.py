@@ -28,12 +28,13 @@ from scipy.special import expit
 
 from render.gaussians import Gaussians, covariances, move_gaussians
 from sim import filling as filling_lib
+from sim.boundary import WALL_CELLS
 from sim.material import Material
 from sim.mpm import MpmState, initial_state
 from sim.scene import BOX_REGION, SceneFile, SceneMaterial
 from sim.time_step import Substep, substep
 
-MARGIN_CELLS = 3  # between particles and the edge of the grid: where walls are
+MARGIN_CELLS = WALL_CELLS  # between particles and the edge of the grid
 PARTICLES_PER_CELL = 8  # of our own scenes at most; two along each side
 _DEFAULT_UP = "-y"  # of captures
 _AXES = {"x": 0, "y": 1, "z": 2}

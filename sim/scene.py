@@ -13,7 +13,7 @@ metres in the box. `size` is half of the sides: a region is |x - point| < size o
 
 | type | fields | what |
 | --- | --- | --- |
-| `bounding_box` | `padding` 3 (cells) | the walls: nothing flows outwards there, along them it slips |
+| `bounding_box` | | walls, 3 cells from the edge: nothing flows outwards there, along them it slips |
 | `cuboid` | `point`, `size`, `velocity` [3], `reset` 0 or 1 | grid nodes inside move at `velocity`, and so does the cuboid; `reset`: they stand still for 15 substeps afterwards |
 | `particle_impulse` | `force` [3] N on each chosen particle, `num_dt`, `point`, `size` | `end_time` is num_dt substeps of the file after `start_time`; a longer substep is to take its share: dv = force / mass * (seconds of the substep inside [start, end]) |
 | `enforce_particle_translation` | `point`, `size`, `velocity` [3] | chosen particles have this velocity |

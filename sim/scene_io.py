@@ -31,7 +31,6 @@ _MAX_E_1E7_PA = 10.0
 _FOREVER = 1e3  # seconds; the decoder's
 _MAX_GRID = 1024  # cells a side: a thousand million of them
 _SNOW_HARDENING = 10.0  # Stomakhin et al. 2013, table 1
-_PADDING = 3  # cells
 _YIELDING = ("metal", "foam", "plasticine")  # without a yield stress they are puddles
 
 _OURS = frozenset(
@@ -334,9 +333,7 @@ def _read_boundary(entries: Entries, substep_dt: float | None) -> dict[str, Any]
     found["end_time"] = entries.number("end_time", "any", _FOREVER)
     for key, how, default in _BOUNDARIES[kind]:
         found[key] = _read_field(entries, key, how, default)
-    if kind == "bounding_box":
-        found["padding"] = _PADDING
-    elif kind == "particle_impulse":  # lasts for substeps of the file, whatever ours will be
+    if kind == "particle_impulse":  # lasts for substeps of the file, whatever ours will be
         found["end_time"] = found["start_time"] + found["num_dt"] * (substep_dt or 1e-4)
     elif kind == "force":
         force = found.pop("force")

@@ -45,7 +45,7 @@ def way(pair):
 
 def test_a_bounding_box_lets_matter_slide_but_not_pass():
     state = block(v=(2.0, 1.0, 0.0))
-    _, end = run([{"type": "bounding_box", "padding": 3}], 0.2, state)
+    _, end = run([{"type": "bounding_box"}], 0.2, state)
     wall = SIDE - 3 * SIDE / NODES
     assert float(end.x[:, 0].max()) < wall + 0.01
     assert float(end.x[:, 1].mean() - state.x[:, 1].mean()) > 0.1

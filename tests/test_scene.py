@@ -215,7 +215,7 @@ def test_our_boxes_say_only_what_differs(tmp_path):
 @pytest.mark.parametrize(
     "condition, expected",
     [
-        ({"type": "bounding_box"}, {"padding": 3}),
+        ({"type": "bounding_box"}, {}),
         (
             {"type": "cuboid", **REGION, "velocity": [1, 0, 0]},
             {"velocity": [1.0, 0, 0], "reset": 0},
