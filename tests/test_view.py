@@ -81,9 +81,10 @@ def screenshot(path, *arguments):
             assert server.poll() is None, server.stderr.read()
             time.sleep(0.1)
         time.sleep(1.0)
-        for _ in range(4):  # on a busy machine the page may not have all of it at once
+        for _ in range(6):  # on a busy machine the page may not have all of it at once
             picture = look(path, f"http://localhost:{port}")
-            if np.ptp(picture[:, : SIZE // 2]) > 0.2:  # right of it is the panel
+            # Right of it is the panel, above it a notice of the browser.
+            if np.ptp(picture[SIZE // 4 :, : SIZE // 2]) > 0.2:
                 break
         return picture
     finally:
