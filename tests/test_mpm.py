@@ -220,6 +220,7 @@ def test_stiffness_is_found_again_from_a_motion():
         assert abs(float(log_E) - true) < np.log(1.02)
 
 
+@pytest.mark.slow
 def test_segments_and_chunks_do_not_matter():
     x, volume = block([0.2, 0.2, 0.16], [0.35, 0.3, 0.26], 0.02)
     v = 0.3 * jax.random.normal(jax.random.key(0), x.shape)
@@ -244,6 +245,7 @@ def test_segments_and_chunks_do_not_matter():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_particles_of_many_laws_stay_in_their_places():
     x, volume = block([0.2, 0.2, 0.16], [0.35, 0.3, 0.26], 0.02)
     v = 0.3 * jax.random.normal(jax.random.key(0), x.shape)

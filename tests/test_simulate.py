@@ -72,6 +72,7 @@ def test_a_scene_becomes_a_film_a_trajectory_and_a_report(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_who_leaves_the_box_stops_it_and_keeps_the_frames(tmp_path):
     done = run(tmp_path, DROP | {"velocity": [9.0, 0, 0], "boundary_conditions": []})
     assert done.returncode == 1
@@ -98,10 +99,7 @@ def small(path, max_particles=500):
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(p, marks=() if p.stem in ("ficus", "dreamphysics_ball") else pytest.mark.slow)
-        for p in THEIRS
-    ],
+    [pytest.param(p, marks=() if p.stem == "ficus" else pytest.mark.slow) for p in THEIRS],
     ids=lambda path: path.stem,
 )
 def test_scenes_of_physgaussian_run_on_a_stand_in(path, monkeypatch):

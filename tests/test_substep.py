@@ -112,6 +112,7 @@ def test_it_is_the_slow_step_and_so_are_its_derivatives(laws, damping):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9 * max(np.abs(b).max(), 1e-9))
 
 
+@pytest.mark.slow
 def test_single_precision_is_near_double():
     def moved(dtype):
         lanes, properties = some("jelly", 0, dtype=dtype)
@@ -127,7 +128,10 @@ def test_single_precision_is_near_double():
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("law", ["neo_hookean", "jelly", "fluid"])
+_OTHERS = [pytest.param(law, marks=pytest.mark.slow) for law in ("jelly", "fluid")]
+
+
+@pytest.mark.parametrize("law", ["neo_hookean", *_OTHERS])
 def test_momentum_is_kept_without_forces_from_outside(law):
     with jax.enable_x64(True):
         lanes, properties = some(law, 3)

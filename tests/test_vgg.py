@@ -87,6 +87,7 @@ def test_every_tap_has_the_distance_that_numpy_finds(params):
     np.testing.assert_allclose(lpips(params, noisy, image), sum(expected), rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences(params):
     with jax.enable_x64(True):
         noisy, image = (picture.astype(np.float64) for picture in noisy_pair(16, 16))

@@ -3,15 +3,16 @@
 import importlib.util
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
 import sys
 import time
 
+import browser
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browser import needs_browser
 from PIL import Image
 
 from render import harmonics, mesh_io, splat_io
@@ -22,18 +23,16 @@ from scripts import shapes, simulating
 from scripts.play_panel import PlayPanel, playing_scene
 from scripts.playing import Play, make_playable
 from scripts.scenes import Scene
-from scripts.viewer import Viewer, camera_of, following_frame, free_port, splat_fields
+from scripts.viewer import Viewer, camera_of, following_frame, splat_fields
 from sim import trajectory_io
 from sim.scene_io import read_scene_file
 
 ROOT = pathlib.Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SIZE = 700
 
 needs_viser = pytest.mark.skipif(
     importlib.util.find_spec("viser") is None, reason="viser is not installed"
 )
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 def ball(center=(0.0, 0.0, 0.0), rgb=(0.9, 0.1, 0.1), count=400):
@@ -55,73 +54,67 @@ def start(*arguments, seconds=60):
     )
 
 
-def look(path, address):
-    """Returns the picture of a page in [0, 1]."""
-    options = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
-    options += ["--enable-unsafe-swiftshader", f"--window-size={SIZE},{SIZE}"]
-    options += ["--virtual-time-budget=30000", f"--user-data-dir={path}.profile"]
-    subprocess.run(
-        [CHROMIUM, "--headless", *options, f"--screenshot={path}", address],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    return np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.running() as started:
+        yield started
 
 
-def screenshot(path, *arguments):
-    """Starts the viewer, looks at its page, and returns the picture in [0, 1]."""
-    port = free_port(8600)
-    server = start(f"--port={port}", *arguments)
+def look_at_viewer(chromium, condition, *arguments):
+    """Starts the viewer and looks at its page until `condition` of the picture holds."""
+    port = browser.unused_port()
+    server = start(f"--port={port}", *arguments, seconds=3 * browser.SECONDS)
     try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if not probe.connect_ex(("localhost", port)):
-                    break
-            assert server.poll() is None, server.stderr.read()
-            time.sleep(0.1)
-        time.sleep(1.0)
-        for _ in range(6):  # on a busy machine the page may not have all of it at once
-            picture = look(path, f"http://localhost:{port}")
-            # Right of it is the panel, above it a notice of the browser.
-            if np.ptp(picture[SIZE // 4 :, : SIZE // 2]) > 0.2:
-                break
-        return picture
+        browser.wait_for_port(server, port)
+        with browser.page(chromium, f"http://localhost:{port}", SIZE, SIZE) as page:
+            return browser.look_until(page, condition)
     finally:
         server.kill()
         server.communicate()
 
 
+def red_middle(picture):
+    """Where the red is from left to right, pixels; None where there is too little."""
+    is_red = np.abs(picture - (0.9, 0.1, 0.1)).max(-1) < 0.35  # nothing in the panel is
+    return np.flatnonzero(is_red.any(0)).mean() if is_red.mean() > 0.005 else None
+
+
 @needs_viser
 @needs_browser
-def test_the_page_shows_splats_and_moves_them_with_time(tmp_path):
+def test_the_page_shows_splats_and_moves_them_with_time(chromium, tmp_path):
     splat_io.write_splats(tmp_path / "ball.ply", ball(), up="y")
     still, away = np.zeros((400, 3)), np.array([-1.5, 0.0, 0.0])
     means = np.asarray(ball().means) + np.stack([still, still + away])
     trajectory = trajectory_io.Trajectory(np.array([0.0, 1.0]), means.astype(np.float32))
     trajectory_io.write_trajectory(tmp_path / "moves.npz", trajectory)
     scene = f"--scene={tmp_path / 'ball.ply'}", f"--trajectory={tmp_path / 'moves.npz'}"
-    first = screenshot(tmp_path / "first.png", *scene)
-    last = screenshot(tmp_path / "last.png", *scene, "--frame=1")
-    middles = []
-    for picture in (first, last):
-        is_red = np.abs(picture - (0.9, 0.1, 0.1)).max(-1) < 0.35  # nothing in the panel is
-        assert is_red.mean() > 0.005
-        middles.append(np.flatnonzero(is_red.any(0)).mean())
-    assert middles[1] < middles[0] - 0.2 * SIZE
+
+    def is_shown(picture):
+        return red_middle(picture) is not None
+
+    first = red_middle(look_at_viewer(chromium, is_shown, *scene))
+    assert first is not None
+
+    def has_moved(picture):
+        return is_shown(picture) and red_middle(picture) < first - 0.2 * SIZE
+
+    assert has_moved(look_at_viewer(chromium, has_moved, *scene, "--frame=1"))
 
 
 @needs_viser
 @needs_browser
 @pytest.mark.slow
-def test_the_page_shows_a_mesh_in_its_colours(tmp_path):
+def test_the_page_shows_a_mesh_in_its_colours(chromium, tmp_path):
     corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
     triangles = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     colors = np.tile(np.float32([0.1, 0.7, 0.1]), (4, 1))
     mesh_io.write_glb(tmp_path / "a.glb", Mesh(corners, triangles, colors))
-    picture = screenshot(tmp_path / "mesh.png", f"--scene={tmp_path / 'a.glb'}")
-    green = picture[..., 1] - np.maximum(picture[..., 0], picture[..., 2])
-    assert np.mean(green > 0.2) > 0.1
+
+    def is_green(picture):
+        green = picture[..., 1] - np.maximum(picture[..., 0], picture[..., 2])
+        return np.mean(green > 0.2) > 0.1
+
+    assert is_green(look_at_viewer(chromium, is_green, f"--scene={tmp_path / 'a.glb'}"))
 
 
 @needs_viser
@@ -301,14 +294,17 @@ def test_what_is_clicked_on_follows_the_handle_on_the_page(panel):
 
 @needs_viser
 @needs_browser
-def test_the_page_shows_where_the_simulation_has_come(panel, tmp_path):
+def test_the_page_shows_where_the_simulation_has_come(chromium, panel):
     panel, viewer = panel
     panel.advance(0.22)  # when it hits the floor
-    picture = look(tmp_path / "fallen.png", f"http://localhost:{viewer.port}")
-    is_red = (picture[..., 0] > 0.6) & (picture[..., 1:] < 0.35).all(-1)
-    assert is_red.sum() > 50
-    # The page frames where the ball starts, above its middle, and where it falls, below.
-    assert np.flatnonzero(is_red.any(1)).mean() > 0.55 * SIZE
+
+    def has_fallen(picture):
+        is_red = (picture[..., 0] > 0.6) & (picture[..., 1:] < 0.35).all(-1)
+        # The page frames where the ball starts, above its middle, and where it falls, below.
+        return is_red.sum() > 50 and np.flatnonzero(is_red.any(1)).mean() > 0.55 * SIZE
+
+    with browser.page(chromium, f"http://localhost:{viewer.port}", SIZE, SIZE) as page:
+        assert has_fallen(browser.look_until(page, has_fallen))
 
 
 @needs_viser
