@@ -15,7 +15,6 @@ Axes: F photos, P points, H and W pixels.
 """
 
 import concurrent.futures
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from PIL import Image
 
 from render.camera import Camera
 from render.colmap_io import find_colmap, read_colmap
-from render.files_io import write_json
+from render.files_io import read_object, write_json
 from render.image import area_downsample
 from render.undistort import undistort
 
@@ -221,13 +220,8 @@ def _read_transforms(
 
 
 def _read_json(path: pathlib.Path) -> dict:
-    if not path.is_file():
-        raise ValueError(f"expected a transforms.json, found nothing at {path}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"expected JSON, found {path}: {error}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("frames"), list):
+    data = read_object(path, "a transforms.json")
+    if not isinstance(data.get("frames"), list):
         raise ValueError(f"expected a list of frames, found none in {path}")
     if not data["frames"]:
         raise ValueError(f"expected at least one frame, found none in {path}")

@@ -33,9 +33,37 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 def write_json(path: str | os.PathLike, data: dict) -> None:
     """Writes `data` as indented JSON; arrays and array scalars become lists and numbers."""
-    text = json.dumps(data, indent=2, allow_nan=False, default=lambda value: value.tolist())
+    text = json_text(data)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def json_text(data: dict) -> str:
+    """Returns `data` as `write_json` writes it."""
+    return json.dumps(data, indent=2, allow_nan=False, default=lambda value: value.tolist())
+
+
+def read_object(path: str | os.PathLike, what: str) -> dict:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+      ValueError: there is no file, or something else in it; `what` names what was expected.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected {what}, found nothing at {path}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"expected JSON, found {error.msg} at line {error.lineno}, column {error.colno} "
+            f"of {path}"
+        ) from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"expected JSON, found something else in {path}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object of keys, found {str(data)[:40]} in {path}")
+    return data
 
 
 def read_arrays(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:

@@ -10,12 +10,12 @@ Sources: Xie et al. 2024 (PhysGaussian), its decode_param.py; Huang et al. 2024 
 """
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
 from typing import Any
 
+from render.files_io import read_object
 from sim.entries import REQUIRED, Entries, is_number, shown
 from sim.scene import (
     MATERIALS,
@@ -95,7 +95,7 @@ def read_scene_file(path: str | os.PathLike) -> SceneFile:
         simulation can have; in our dialect also at a key that none of ours is.
     """
     path = pathlib.Path(path)
-    data = _read_object(path)
+    data = read_object(path, "a scene file")
     warnings: list[str] = []
     units = data.get("units")
     if units not in (None, "SI"):
@@ -127,23 +127,6 @@ def read_scene_file(path: str | os.PathLike) -> SceneFile:
     )
     file.finish()
     return dataclasses.replace(scene, warnings=tuple(warnings))
-
-
-def _read_object(path: pathlib.Path) -> dict:
-    if not path.is_file():
-        raise ValueError(f"expected a scene file, found nothing at {path}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"expected JSON, found {error.msg} at line {error.lineno}, column {error.colno} "
-            f"of {path}"
-        ) from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"expected JSON, found something else in {path}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"expected an object of keys, found {shown(data)} in {path}")
-    return data
 
 
 def _read_material(entries: Entries, base: SceneMaterial | None) -> SceneMaterial:

@@ -407,7 +407,7 @@ def test_what_is_no_capture_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"found nothing at .*path\.json"):
         read_cameras(tmp_path / "path.json")
     (tmp_path / "path.json").write_text('{"frames": [')
-    with pytest.raises(ValueError, match=r"expected JSON, found .*path\.json"):
+    with pytest.raises(ValueError, match=r"expected JSON, found .* of .*path\.json"):
         read_cameras(tmp_path / "path.json")
     frame = {"file_path": "a", "transform_matrix": np.eye(4).tolist()}
     (tmp_path / "path.json").write_text(json.dumps({"fl_x": 30, "frames": [frame]}))
