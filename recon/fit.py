@@ -24,7 +24,7 @@ from recon import contour, pose, residuals, splines
 from recon.landmarks import Landmarks, eye_distance
 from recon.morphable import NUM_CONTOUR, MorphableModel
 from recon.pose import Pose
-from recon.residuals import FitConfig, FitModel, Observation, Unknowns
+from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
 
 with warnings.catch_warnings():
@@ -39,7 +39,12 @@ _REFUSED = 1e6  # stands for a residual that is not finite: large, yet its squar
 
 # The map's distance has kinks at every pixel, on which the solver goes slowly.
 _QUADRATIC = FitConfig(
-    huber=math.inf, distance="map", normal="orthogonal", normal_sd=0.5, max_iterations=100
+    huber=math.inf,
+    distance="map",
+    normal="orthogonal",
+    contour_weight=1.0,
+    normal_sd=0.5,
+    max_iterations=100,
 )
 
 METHODS: dict[str, FitConfig] = {
@@ -154,7 +159,7 @@ def _filled_contour(xy: NDArray, sigma_px: NDArray) -> NDArray:
     return np.stack([np.interp(index, index[is_used], axis[is_used]) for axis in xy.T], axis=1)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@jax.jit
 def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits one face (Algorithm 1).
 
@@ -166,7 +171,7 @@ def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     return _fit(model, seen, config)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@jax.jit
 def fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits a batch: `seen` and the result have a leading axis B (stack them by `jax.tree.map`)."""
     return jax.vmap(lambda one: _fit(model, one, config))(seen)
@@ -175,15 +180,12 @@ def fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
 def _fit(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     start = starting_pose(model, seen, config)
     num_coefficients = model.landmark_rows.shape[-1] - 1
-    is_free = _free_unknowns(num_coefficients, seen.known_scale is None, config)
+    is_free = free_unknowns(num_coefficients, seen.known_scale is None, config)
     path = residuals.starting_path(model, start, config)
     first = jnp.concatenate([jnp.zeros(num_coefficients + 6, path.dtype), path])
 
     def unknowns(free):
-        coefficients, turn, shift, log_scale, path = jnp.split(
-            first.at[is_free].set(free), np.cumsum([num_coefficients, 3, 2, 1])
-        )
-        return Unknowns(coefficients, turn, shift, log_scale[0], path)
+        return residuals.split_unknowns(first.at[is_free].set(free), num_coefficients)
 
     solution = solve_least_squares(
         lambda free: residuals.residual(unknowns(free), model, start, seen, config),
@@ -220,7 +222,7 @@ def starting_pose(model: FitModel, seen: Observation, config: FitConfig) -> Pose
     return found if seen.known_scale is None else found.replace(scale=seen.known_scale)
 
 
-def _free_unknowns(num_coefficients: int, fits_scale: bool, config: FitConfig) -> NDArray:
+def free_unknowns(num_coefficients: int, fits_scale: bool, config: FitConfig) -> NDArray:
     """Index of the unknowns that this method moves, in the order of `Unknowns`; on the host."""
     is_free = np.ones(num_coefficients + 6 + NUM_CONTOUR, bool)
     is_free[num_coefficients + 5] = fits_scale
@@ -281,7 +283,7 @@ def solve_least_squares(
 
     def advance(carry):
         y, state, _ = carry
-        return *solver.update(y, state), state.value
+        return *_update(solver, y, state), state.value
 
     y = jnp.zeros_like(start)
     solver._jac_fun = lambda y: first_jacobian * unit  # compiling it once more takes seconds
@@ -297,6 +299,18 @@ def solve_least_squares(
         iterations=state.iter_num,
         converged=is_finite & ~is_moving(last),
     )
+
+
+def _update(solver, y: jax.Array, state) -> tuple:
+    """One iteration; if Cholesky fails, too stiff for float32, as one whose step is refused."""
+    trial = tuple(solver.update(y, state))
+    refused = state._replace(
+        damping_factor=state.damping_factor * state.increase_factor,
+        increase_factor=2.0 * state.increase_factor,
+        iter_num=state.iter_num + 1,
+    )
+    is_finite = jnp.isfinite(trial[0]).all() & jnp.isfinite(trial[1].value)
+    return jax.tree.map(functools.partial(jnp.where, is_finite), trial, (y, refused))
 
 
 def _finite(x: jax.Array, instead: float) -> jax.Array:

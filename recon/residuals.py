@@ -19,13 +19,13 @@ parameter) and is differentiated there; the chain to the unknowns is a few matri
 equals `jax.jacfwd` of the whole residual, at a fraction of its cost for many modes.
 """
 
-import dataclasses
 import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from recon import contour, pose, splines
@@ -36,21 +36,32 @@ from render.transforms import rodrigues, safe_norm, safe_normalize
 _SIGHT_STEPS = 65  # along a path of about 7 cm
 
 
-@dataclasses.dataclass(frozen=True)
-class FitConfig:
-    """Settings of one method; hashable, so static under jit. `recon.fit.METHODS` names five."""
+def _choice(default):
+    """A setting that the compiled program is built around; the others are numbers it is given."""
+    return struct.field(pytree_node=False, default=default)
 
-    contour: str = "path"  # fixed, drop, chain or path
-    distance: str = "anisotropic"  # of a path point: map, polyline or anisotropic
-    normal: str = "complementarity"  # of a path point: orthogonal (Eq. 8) or complementarity
-    path_start: float | None = None  # 0 is the jaw, 0.5 the middle; None: where it comes in sight
-    start: str = "closed_form"  # or "frontal", the thesis' R = I
+
+@struct.dataclass
+class FitConfig:
+    """Settings of one method. `recon.fit.METHODS` names five.
+
+    The default weights come from `evaluate_fit --tune`, over two models of 10 to 199 modes.
+
+    Weights and standard deviations are leaves: other values need no new compilation, and `vmap`
+    tries many at once.
+    """
+
+    contour: str = _choice("path")  # fixed, drop, chain or path
+    distance: str = _choice("anisotropic")  # of a path point: map, polyline or anisotropic
+    normal: str = _choice("complementarity")  # of a path point: orthogonal (Eq. 8) or this
+    path_start: float | None = _choice(None)  # 0 jaw, 0.5 middle; None: where it comes in sight
+    start: str = _choice("closed_form")  # or "frontal", the thesis' R = I
+    huber: float = _choice(1.5)  # standard deviations from which a pull stops growing; inf: never
     inner_weight: float = 1.0  # gamma of Eq. 9
-    contour_weight: float = 1.0  # lambda of Eq. 9
+    contour_weight: float = 0.35  # lambda of Eq. 9
     identity_weight: float = 1.0  # eta of Eq. 9
-    huber: float = 1.5  # standard deviations from which a point's pull stops growing; inf: never
     along_ratio: float = 10.0  # noise along the contour over noise across it
-    normal_sd: float = 0.05  # of the condition on the normal
+    normal_sd: float = 0.1  # of the condition on the normal
     path_sd: float = 1.0  # of the weak prior on the path parameter; the path is 1 long
     bound_sd: float = 0.03  # how far an expression may pass its natural range
     max_iterations: int = 40
@@ -89,6 +100,14 @@ class Unknowns(NamedTuple):
     shift: jax.Array  # [2] pixels
     log_scale: jax.Array  # []
     path: jax.Array  # [P]
+
+
+def split_unknowns(flat: jax.Array, num_coefficients: int) -> Unknowns:
+    """Gives the entries of a vector [K + E + 6 + P] their names."""
+    coefficients, turn, shift, log_scale, path = jnp.split(
+        flat, np.cumsum([num_coefficients, 3, 2, 1])
+    )
+    return Unknowns(coefficients, turn, shift, log_scale[0], path)
 
 
 def moved_pose(start: Pose, turn: jax.Array, shift: jax.Array, log_scale: jax.Array) -> Pose:
@@ -145,7 +164,7 @@ def path_residual(frame, head, p, index, seen: Observation, config: FitConfig) -
         along = offset @ tangent / config.along_ratio
         across = offset[0] * tangent[1] - offset[1] * tangent[0]
         terms = jnp.stack([across, along])
-    terms = math.sqrt(config.contour_weight) * huberize(terms * inverse_sigma, config.huber)
+    terms = jnp.sqrt(config.contour_weight) * huberize(terms * inverse_sigma, config.huber)
     if config.contour == "chain":
         return terms
     normal_z = head.rotation[2] @ safe_normalize(splines.frame_normal(frame))
@@ -165,7 +184,7 @@ def prior_residual(coefficients, model: FitModel, config: FitConfig) -> jax.Arra
     excess = jnp.maximum(low - expression, 0.0) + jnp.maximum(expression - high, 0.0)
     return jnp.concatenate(
         [
-            math.sqrt(config.identity_weight) * coefficients[:k],
+            jnp.sqrt(config.identity_weight) * coefficients[:k],
             expression / model.expression_sd,
             excess / config.bound_sd,
         ]
@@ -264,8 +283,8 @@ def _point_group(model: FitModel, seen: Observation, config: FitConfig):
     first = 0 if config.contour == "fixed" else NUM_CONTOUR
     weight = jnp.where(
         jnp.arange(first, 68) < NUM_CONTOUR,
-        math.sqrt(config.contour_weight),
-        math.sqrt(config.inner_weight),
+        jnp.sqrt(config.contour_weight),
+        jnp.sqrt(config.inner_weight),
     )
     inverse_sigma = weight * model.is_present[first:] / seen.sigma_px[first:]
 

@@ -83,10 +83,10 @@ def test_a_face_that_is_not_there_is_refused(photo):
 
 
 def test_noise_is_in_shares_of_the_eye_distance(points):
-    noise = landmarks.DetectorNoise(inner=0.01, brow=0.02, contour=0.04)
+    noise = landmarks.DetectorNoise(0.05, 0.04, 0.03, 0.02, 0.01)
     found = landmarks.landmarks_from_points(points, noise)
     share = np.asarray(found.sigma_px) / np.linalg.norm(points[45] - points[36])
-    expected = np.concatenate([np.full(17, 0.04), np.full(10, 0.02), np.full(41, 0.01)])
+    expected = np.repeat([0.05, 0.04, 0.03, 0.02, 0.01], [17, 10, 9, 12, 20])
     np.testing.assert_allclose(share, expected, rtol=1e-5)
     np.testing.assert_allclose(found.xy, points, rtol=1e-6)
 
