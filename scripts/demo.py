@@ -22,7 +22,7 @@ from skimage import data
 from recon import landmarks
 from render import image_io, splat_io, video_io
 from scripts import command, filming, head, simulating
-from scripts.outputs_io import filling_folder, write_html
+from scripts.outputs_io import filling_folder, write_document
 from scripts.page import demo_page
 from sim.scene_io import read_scene_file
 
@@ -100,7 +100,7 @@ def write_page(folder: pathlib.Path, made: head.Head) -> None:
         "Vertices, triangles": f"{len(made.mesh.vertices):,}, {len(made.mesh.triangles):,}",
     }
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("view"))
-    write_html(
+    write_document(
         folder / "index.html",
         demo_page(
             title="One photo, one head",

@@ -6,6 +6,8 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
+from render.files_io import replacing
+
 
 @contextlib.contextmanager
 def filling_folder(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -29,6 +31,7 @@ def filling_folder(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
         raise
 
 
-def write_html(path: str | os.PathLike, text: str) -> None:
-    """Writes a page."""
-    pathlib.Path(path).write_text(text, encoding="utf-8")
+def write_document(path: str | os.PathLike, text: str) -> None:
+    """Writes a page or a table."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 import dataclasses
 import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from recon import evaluate, fit, pose, residuals
+from recon import detector, evaluate, fit, pose, residuals
 from recon.assets import load_model
 from recon.landmarks import Landmarks
-from recon.morphable import with_modes
+from recon.morphable import face_shape, with_modes
 from recon.pose import Pose
 from render.transforms import euler_rotation
 
@@ -34,9 +35,10 @@ def photograph(model, yaw, noise_px=0.0, seed=0):
     truth = jnp.asarray(rng.normal(size=NUM_IDENTITY), jnp.float32)
     angles = jnp.deg2rad(jnp.array([yaw, 5.0, -3.0]))
     head = Pose(euler_rotation(*angles), jnp.array([330.0, 250.0]), jnp.array(2200.0))
-    noise = evaluate.DetectorConfig(inner_px=noise_px, contour_px=noise_px, sliding_deg=noise_px)
-    region = jnp.asarray(evaluate.face_region(model))
-    xy = evaluate.detect(jax.random.key(seed), model, region, truth, head, noise)
+    noise = detector.DetectorConfig(noise_px, noise_px, noise_px, hides=False)
+    vertices = face_shape(model, truth, jnp.zeros(0))
+    face = detector.face_outline(model)
+    xy = detector.detect(jax.random.key(seed), face, vertices, head, noise)
     return Landmarks(xy=xy, sigma_px=jnp.full(68, SIGMA)), truth, head
 
 
@@ -51,7 +53,16 @@ def test_robust_finds_known_faces(model, fit_model):
     faces = fit.fit_faces(fit_model, jax.tree.map(lambda *x: jnp.stack(x), *seen), config)
     one = [jax.tree.map(operator.itemgetter(i), faces.params) for i in range(len(shots))]
     scores = [
-        evaluate.score(model, found.identity, found.pose, truth, head, landmarks.xy)
+        evaluate.score(
+            model,
+            jnp.arange(NUM_IDENTITY),
+            found.identity,
+            found.pose,
+            face_shape(model, truth, jnp.zeros(0)),
+            truth,
+            head,
+            landmarks.xy,
+        )
         for found, (landmarks, truth, head) in zip(one, shots, strict=True)
     ]
     assert faces.converged.all()
@@ -63,7 +74,8 @@ def test_robust_finds_known_faces(model, fit_model):
 def test_a_turned_head_defeats_fixed_landmarks_but_not_the_others(model, fit_model):
     landmarks, _, head = photograph(model, 30.0, noise_px=2.0, seed=3)
     error = {}
-    for name, config in fit.METHODS.items():
+    for name in ("fixed", "inner", "spline", "robust"):
+        config = fit.METHODS[name]
         face = run(fit_model, landmarks, config)
         assert jnp.isfinite(face.cost), name
         error[name] = float(evaluate.rotation_error_deg(face.params.pose.rotation, head.rotation))
@@ -144,6 +156,29 @@ def test_a_trial_step_into_nan_does_not_freeze_the_solver():
     )
     assert solution.converged
     np.testing.assert_allclose(solution.x, np.e, rtol=1e-3)
+
+
+def test_a_step_without_numbers_counts_as_refused():
+    class State(NamedTuple):
+        value: jax.Array
+        damping_factor: jax.Array
+        increase_factor: jax.Array
+        iter_num: jax.Array
+
+    class Solver:
+        step = jnp.nan
+
+        def update(self, y, state):
+            return y + self.step, state._replace(value=0.5 * state.value)
+
+    state = State(jnp.array(4.0), jnp.array(0.1), jnp.array(2.0), jnp.array(3))
+    y, refused = fit._update(Solver(), jnp.ones(2), state)
+    np.testing.assert_array_equal(y, [1.0, 1.0])
+    np.testing.assert_allclose(jnp.stack(refused), [4.0, 0.2, 4.0, 4.0])
+    Solver.step = 1.0
+    y, accepted = fit._update(Solver(), jnp.ones(2), state)
+    np.testing.assert_array_equal(y, [2.0, 2.0])
+    assert accepted.value == 2.0 and accepted.damping_factor == state.damping_factor
 
 
 def test_a_residual_that_is_never_finite_is_reported():

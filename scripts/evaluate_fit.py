@@ -1,0 +1,178 @@
+r"""Measures how well each method reconstructs faces with known answers, and draws the figures.
+
+First it makes experiment files: faces, the poses they are seen in, and the 68 points that a
+detector finds in each. Then every method fits them, and is scored against the truth. Into --out go
+
+  report.md              the table, as one reads it
+  report.json            the same and more, for programs
+  by_angle.png           errors against the angle, each method a line
+  boxes.png              how the errors of each method are spread
+  by_eta.png             errors against the weight of the prior (with --etas)
+  overfitting.png        a face fitted with far too little of it, beside the truth
+  experiments/           the faces: .npz files that others can use
+  results/               what each method made of each face, and its scores
+
+A run that is stopped goes on where it was when the same command is given again; more methods or
+etas can be added later. Examples, the tables of the thesis first:
+
+  python -m scripts.evaluate_fit --out=out/table1
+  python -m scripts.evaluate_fit --components=all --out=out/table2
+  python -m scripts.evaluate_fit --components=all --held_out=5 --out=out/table3
+  python -m scripts.evaluate_fit --yaw=-60:60:10 --out=out/wide
+  python -m scripts.evaluate_fit --noise_px=8,10 --noise_deg=6 --pitch=-10:10 --out=out/rough
+  python -m scripts.evaluate_fit --detector=dlib --out=out/dlib
+  python -m scripts.evaluate_fit --model=model2019_face12.h5 --truth=scans/*.ply --out=out/scans
+  python -m scripts.evaluate_fit --etas=0.001,0.01,0.1,1,10,100 --out=out/table1
+  python -m scripts.evaluate_fit --tune --model=default,ict --out=out/tune
+
+Faces (--truth): `model` draws the coefficients from the model's prior; with --held_out=5 each fifth
+mode is kept from the methods, so that no fit can be exact. Or meshes, which are turned onto the
+mean face first. With the model's own vertices they are compared point by point; any others by
+nearest points, and only dlib can look at them.
+
+Detectors: `silhouette` is simulated: the contour lies on the outline of the visible face, slides
+along it, inner points that the head covers move to the edge of what covers them. `exact` is the
+same without noise, and sees through the head. `dlib` is the real one, on pictures of the faces.
+
+Angles: low:high:step is a sweep, of which every combination is a view; low:high draws at random
+for each view; or list the values with commas.
+
+Exit status: 0 done; 2 bad input; 1 another failure.
+"""
+
+import dataclasses
+import pathlib
+import time
+
+from absl import flags
+
+from recon import evaluate, fit
+from recon.detector import DetectorConfig
+from scripts import command, evaluating, fit_figures, fit_report, flag_texts, tuning
+from scripts.evaluating import Protocol
+
+_PROTOCOL = Protocol()
+_NOISE = DetectorConfig()
+_METHODS = (evaluate.MEAN_FACE, *("fixed", "inner", "chain", "spline", "robust"))
+
+_MODEL = flags.DEFINE_list(
+    "model", [_PROTOCOL.model], "'default', or the file of a model; for --tune also several."
+)
+_OUT = flags.DEFINE_string("out", "out/evaluate_fit", "Folder to write.")
+_FACES = flags.DEFINE_integer("faces", _PROTOCOL.num_faces, "Random faces.", lower_bound=1)
+_COMPONENTS = flags.DEFINE_string(
+    "components",
+    str(_PROTOCOL.components),
+    "Modes that faces have and methods fit, or all. Beyond the model's own they are made up.",
+)
+_TRUTH = flags.DEFINE_list("truth", ["model"], "model, or meshes (.ply, .obj, .glb; * works).")
+_HELD_OUT = flags.DEFINE_integer(
+    "held_out", 0, "Keep each so-many-th mode from the methods; 0 keeps none.", 0
+)
+_YAW = flags.DEFINE_string("yaw", "-30:30:10", "Degrees; see above.")
+_PITCH = flags.DEFINE_string("pitch", "0", "Degrees; see above.")
+_ROLL = flags.DEFINE_string("roll", "0", "Degrees; see above.")
+_METHOD_LIST = flags.DEFINE_list("methods", list(_METHODS), "Rows of the tables.")
+_DETECTOR = flags.DEFINE_enum(
+    "detector", _PROTOCOL.detector, ["exact", "silhouette", "dlib"], "See above."
+)
+_NOISE_PX = flags.DEFINE_list(
+    "noise_px", ["3"], "Noise of silhouette: pixels, of all points or of inner,contour."
+)
+_NOISE_DEG = flags.DEFINE_float(
+    "noise_deg", _NOISE.sliding_deg, "How far contour points slide along the outline.", 0.0, 90.0
+)
+_OUTLIERS = flags.DEFINE_float(
+    "outliers", 0.0, f"Share of points that are {_NOISE.outlier_px:g} pixels off.", 0.0, 1.0
+)
+_HIDE = flags.DEFINE_bool(
+    "hide", _NOISE.hides, "Silhouette: inner points that the head covers are moved as above."
+)
+_KNOWN_SCALE = flags.DEFINE_bool(
+    "known_scale", _PROTOCOL.knows_scale, "Tell the methods the scale, as the thesis does."
+)
+_ETAS = flags.DEFINE_list("etas", [], "Weights of the prior to try each method with.")
+_TUNE = flags.DEFINE_bool(
+    "tune", False, "Search the weights of --tune_method, on faces and modes of its own."
+)
+_TUNE_METHOD = flags.DEFINE_enum("tune_method", "robust", list(fit.METHODS), "See --tune.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of faces, poses, noise and light.")
+
+
+def main() -> None:
+    folder = command.writable_folder(_OUT.value)
+    protocol = read_protocol()
+    etas = flag_texts.read_etas(_ETAS.value)
+    names = [name.strip() for name in _METHOD_LIST.value]
+    unknown = sorted(set(names) - set(_METHODS))
+    if unknown or not names:
+        raise ValueError(
+            f"expected --methods out of {', '.join(_METHODS)}, found {', '.join(unknown) or 'none'}"
+        )
+    if _TUNE.value:
+        tuning.tune(folder, protocol, _MODEL.value, _TUNE_METHOD.value)
+        return
+    if len(_MODEL.value) > 1:
+        raise ValueError(f"expected one --model but with --tune, found {len(_MODEL.value)}")
+    run_protocol(folder, protocol, names, etas)
+
+
+def run_protocol(
+    folder: pathlib.Path, protocol: Protocol, names: list[str], etas: list[float]
+) -> None:
+    """Makes the experiments, runs the methods, and writes tables and figures."""
+    begin = time.perf_counter()
+    rows = evaluating.methods(names)
+    if "fixed" in names and fit_figures.OVERFITTED not in etas:
+        rows += evaluating.methods(["fixed"], fit_figures.OVERFITTED)
+    sweep = [
+        row
+        for eta in etas
+        for row in evaluating.methods([n for n in names if n != evaluate.MEAN_FACE], eta)
+    ]
+    subject = evaluating.load_subject(protocol)
+    evaluating.check_settings(folder, dataclasses.asdict(protocol))
+    evaluating.make_experiments(folder, protocol, subject)
+    for row in rows + sweep:
+        evaluating.run_method(folder, row, protocol, subject)
+    scores = {row.name: evaluating.collect(folder, row) for row in rows + sweep}
+    report = fit_report.make_report(folder, protocol, rows, scores)
+    fit_report.write_report(folder, report)
+    with command.progress("figures"):
+        fit_figures.draw_figures(folder, subject, protocol, names, etas, scores)
+    seconds = time.perf_counter() - begin
+    command.say(f"wrote {folder} in {seconds:.0f} s: {fit_report.summary(report)}")
+
+
+def read_protocol() -> Protocol:
+    """Turns the flags into a protocol.
+
+    Raises:
+      ValueError: a flag that cannot be read.
+    """
+    inner_px, contour_px = flag_texts.read_noise(_NOISE_PX.value)
+    meshes = flag_texts.find_meshes(_TRUTH.value)
+    return Protocol(
+        model=_MODEL.value[0],
+        num_faces=len(meshes) or _FACES.value,
+        components=flag_texts.read_components(_COMPONENTS.value),
+        held_out=_HELD_OUT.value,
+        meshes=meshes,
+        yaw=flag_texts.read_angles(_YAW.value, "--yaw"),
+        pitch=flag_texts.read_angles(_PITCH.value, "--pitch"),
+        roll=flag_texts.read_angles(_ROLL.value, "--roll"),
+        detector=_DETECTOR.value,
+        noise=DetectorConfig(
+            inner_px=inner_px,
+            contour_px=contour_px,
+            sliding_deg=_NOISE_DEG.value,
+            outlier_share=_OUTLIERS.value,
+            hides=_HIDE.value,
+        ),
+        knows_scale=_KNOWN_SCALE.value,
+        seed=_SEED.value,
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
