@@ -3,6 +3,7 @@
 Pictures are float32 [H, W, 3] in [0, 1], sRGB-encoded, row 0 on top.
 """
 
+import io
 import os
 import pathlib
 
@@ -53,6 +54,13 @@ def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality:
     options = {"quality": quality} if is_jpeg else {"compress_level": 4}
     with replacing(path) as temporary:
         Image.fromarray(values).save(temporary, **options)
+
+
+def png_bytes(image: jax.Array | np.ndarray) -> bytes:
+    """Returns [H, W, 3], [H, W, 4] or [H, W] in [0, 1] as the content of a .png file."""
+    content = io.BytesIO()
+    Image.fromarray(to_bytes(image)).save(content, "png", compress_level=4)
+    return content.getvalue()
 
 
 def _to_rgba(picture: Image.Image) -> np.ndarray:
