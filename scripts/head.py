@@ -3,20 +3,34 @@
 import dataclasses
 import functools
 import math
+import operator
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from recon import assets, bind, fit, landmarks, landmarks_io, morphable, texture
+from recon import (
+    assets,
+    bind,
+    fit,
+    landmarks,
+    landmarks_io,
+    morphable,
+    paths_io,
+    person,
+    posterior,
+    texture,
+)
 from recon.fit import FaceFit
 from recon.morphable import MorphableModel
-from recon.residuals import FitConfig, FitModel
+from recon.posterior import Posterior
+from recon.residuals import FitConfig, FitModel, Observation
 from recon.texture import PaintedModel, TextureConfig
 from render import files_io, image_io, mesh_io, rasterize, splat_io, video_io
 from render.camera import Camera, orbit
@@ -38,6 +52,7 @@ class HeadConfig:
     """Settings of `reconstruct` beyond its inputs."""
 
     model: str = "default"
+    paths: str | None = None  # file of contour paths; None: the model's own
     method: str = "robust"
     num_identity: int | None = None  # None: all that the model has
     expression: bool = True
@@ -45,6 +60,14 @@ class HeadConfig:
     texture_size: int = TextureConfig.size
     size: int = 512
     frames: int = 60
+
+
+class Found(NamedTuple):
+    """The fit to one photo."""
+
+    face: FaceFit
+    uncertainty: Posterior
+    seconds: float  # of the fit, compiled
 
 
 class Head(NamedTuple):
@@ -56,6 +79,8 @@ class Head(NamedTuple):
     camera: Camera  # of the photo
     mesh: Mesh
     seconds: float  # of the fit, compiled
+    uncertainty: Posterior
+    vertex_std: np.ndarray  # [V] of the model's vertices, metres
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,6 +91,9 @@ def load_model(config: HeadConfig) -> MorphableModel:
     num_identity = config.num_identity or largest
     if num_identity > largest:
         raise ValueError(f"expected --num_identity up to {largest}, found {num_identity}")
+    if config.paths is not None:
+        corners, weights = paths_io.read_paths(config.paths, model)
+        model = model.replace(path_vertices=jnp.asarray(corners), path_weights=jnp.asarray(weights))
     return morphable.with_modes(model, num_identity, config.expression)
 
 
@@ -98,16 +126,55 @@ def make_head(photo: np.ndarray | None, points: np.ndarray, config: HeadConfig) 
       ValueError: points that are no face.
       WorkFailed: the fit ended nowhere.
     """
-    marks = landmarks.landmarks_from_points(points)
-    with command.progress("fit"):
-        fit_model = prepare_fit(config).result()
-        seen = fit.observe(marks, fit_config(config))
-        face = jax.device_get(fit.fit_face(fit_model, seen, fit_config(config)))
-        start = time.perf_counter()
-        jax.block_until_ready(fit.fit_face(fit_model, seen, fit_config(config)))
-        seconds = time.perf_counter() - start
-    _check(face)
+    return paint_head(photo, points, fit_head(points, config), config)
 
+
+def fit_head(points: np.ndarray, config: HeadConfig) -> Found:
+    """Fits the model to the points [68, 2] of one photo.
+
+    Raises:
+      ValueError: points that are no face.
+    """
+    seen = fit.observe(landmarks.landmarks_from_points(points), fit_config(config))
+    return _solve(seen, config, fit.fit_face, posterior.posterior)
+
+
+def fit_person(points: Sequence[np.ndarray], config: HeadConfig) -> list[Found]:
+    """Fits one identity to the points [68, 2] of each photo of a person.
+
+    Raises:
+      ValueError: points that are no face.
+    """
+    marks = [landmarks.landmarks_from_points(one) for one in points]
+    seen = [fit.observe(one, fit_config(config)) for one in marks]
+    seen = jax.tree.map(lambda *x: jnp.stack(x), *seen)
+    face, uncertainty, seconds = _solve(seen, config, person.fit_person, posterior.person_posterior)
+    each = [jax.tree.map(operator.itemgetter(i), (face, uncertainty)) for i in range(len(points))]
+    return [Found(*one, seconds) for one in each]
+
+
+def _solve(seen: Observation, config: HeadConfig, solve: Callable, judge: Callable) -> Found:
+    """Fits by `solve`, times that, and says by `judge` how sure the fit is."""
+    with command.progress("fit"):
+        arguments = prepare_fit(config).result(), seen
+        face = jax.device_get(solve(*arguments, fit_config(config)))
+        start = time.perf_counter()
+        jax.block_until_ready(solve(*arguments, fit_config(config)))
+        seconds = time.perf_counter() - start
+        uncertainty = jax.device_get(judge(*arguments, face, fit_config(config)))
+    return Found(face, uncertainty, seconds)
+
+
+def paint_head(
+    photo: np.ndarray | None, points: np.ndarray, found: Found, config: HeadConfig
+) -> Head:
+    """Paints a fitted head with the photo [H, W, 3], if there is one.
+
+    Raises:
+      WorkFailed: the fit ended nowhere.
+    """
+    face = found.face
+    _check(face)
     height, width = _canvas(points) if photo is None else photo.shape[:2]
     camera = fit.face_camera(face.params.pose, width, height)
     with command.progress("texture"):
@@ -117,15 +184,31 @@ def make_head(photo: np.ndarray | None, points: np.ndarray, config: HeadConfig) 
             mesh = texture.paint(
                 prepare_painting(config).result(), face.params, photo, texture_config(config)
             )
-    return Head(photo, np.asarray(points), face, camera, jax.device_get(mesh), seconds)
+    return Head(
+        photo=photo,
+        points=np.asarray(points),
+        face=face,
+        camera=camera,
+        mesh=jax.device_get(mesh),
+        seconds=found.seconds,
+        uncertainty=found.uncertainty,
+        vertex_std=np.asarray(posterior.vertex_std(load_model(config), found.uncertainty)),
+    )
 
 
 def _bare_mesh(face: FaceFit, config: HeadConfig) -> Mesh:
     model = load_model(config)
-    vertices = morphable.face_shape(model, face.params.identity, face.params.expression)
-    mesh = Mesh(vertices, model.triangles, uvs=model.uvs, uv_triangles=model.uv_triangles)
-    room = texture_config(config).max_vertices // len(vertices)
+    mesh = _model_mesh(face, config)
+    mesh = mesh.replace(uvs=model.uvs, uv_triangles=model.uv_triangles)
+    room = texture_config(config).max_vertices // len(mesh.vertices)
     return subdivide_mesh(mesh, levels=min(2, int(math.log(max(room, 1), 4))))
+
+
+def _model_mesh(face: FaceFit, config: HeadConfig) -> Mesh:
+    """The head with the model's own vertices."""
+    model = load_model(config)
+    shape = morphable.face_shape(model, face.params.identity, face.params.expression)
+    return Mesh(shape, model.triangles)
 
 
 def _check(face: FaceFit) -> None:
@@ -158,6 +241,9 @@ def write_head(folder: pathlib.Path, head: Head, config: HeadConfig) -> None:
     with command.progress("overlay"):
         overlay = pictures.draw_overlay(head.photo, head.points, head.mesh, head.camera)
         image_io.write_image(folder / "overlay.png", overlay)
+    with command.progress("uncertainty"):
+        heat = pictures.draw_uncertainty(_model_mesh(head.face, config), 1e3 * head.vertex_std)
+        image_io.write_image(folder / "uncertainty.png", heat)
     if config.frames:
         with command.progress("turntable", config.frames) as advance:
             frames = _shown(turntable(head.mesh, config.frames, config.size), advance)
@@ -195,10 +281,14 @@ def fit_report(head: Head, config: HeadConfig) -> dict:
         "method": config.method,
         "model": load_model(config).name,
         "identity": face.params.identity,
+        "identity_std": head.uncertainty.coefficient_std[: len(face.params.identity)],
         "expression": face.params.expression,
         "rotation": pose.rotation,
+        "rotation_std_deg": head.uncertainty.rotation_std_deg,
         "translation_px": pose.translation,
+        "translation_std_px": head.uncertainty.translation_std_px,
         "scale_px_per_m": pose.scale,
+        "vertex_std_mm": 1e3 * head.vertex_std.mean(),
         "inner_error_px": face.inner_error_px,
         "contour_error_px": face.contour_error_px,
         "eye_distance_px": face.eye_distance_px,

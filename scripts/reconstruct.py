@@ -7,9 +7,10 @@ photo paints it. Into --out go
   head.glb, head.ply                for browsers and game engines; with vertex colours
   splats.ply                        for viewers of 3D Gaussian splats, and for what moves them
   overlay.png                       the points and the head over the photo: look here first
+  uncertainty.png                   how far each point of the head may be off, in millimetres
   turntable.mp4                     the head from all sides
   landmarks.pts                     the points; correct them and run again with --landmarks
-  fit.json                          identity, expression, pose, errors in pixels
+  fit.json                          identity, expression, pose, how sure they are, errors in pixels
   config.json                       every setting of this run
 
 Examples (the first run compiles for about a minute; after that a photo takes a few seconds):
@@ -17,9 +18,14 @@ Examples (the first run compiles for about a minute; after that a photo takes a 
   python -m scripts.reconstruct --photo=me.jpg --out=out/me
   python -m scripts.reconstruct --photo=family.jpg --face=1 --out=out/aunt
   python -m scripts.reconstruct --photo=a.jpg,b.jpg,c.jpg --out=out/all   # out/all/a, .../b, .../c
+  python -m scripts.reconstruct --photo=a.jpg,b.jpg --same_person --out=out/me  # one shape for both
   python -m scripts.reconstruct --photo=me.jpg --landmarks=me.pts --out=out/me
   python -m scripts.reconstruct --landmarks=me.pts --out=out/me           # no photo, no texture
   python -m scripts.reconstruct --photo=me.jpg --model=model2019_face12.h5 --out=out/me
+
+With --same_person one identity is fitted to all photos at once, each with its own pose, expression
+and texture. How sure a fit is (uncertainty.png, the _std of fit.json) supposes a detector's usual
+noise and a face that the model can make; of a face unlike all of them it knows nothing.
 
 Methods, by what they do with the 17 points of the contour, which slide as the head turns:
 
@@ -34,7 +40,8 @@ take one line on stderr, and leave nothing half-written in --out.
 """
 
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -51,8 +58,12 @@ _LANDMARKS = flags.DEFINE_list(
 )
 _OUT = flags.DEFINE_string("out", "out/head", "Folder to write; several photos: a folder each.")
 _MODEL = flags.DEFINE_string("model", _DEFAULT.model, "'default', or the file of a model.")
+_PATHS = flags.DEFINE_string("paths", _DEFAULT.paths, "Contour paths from `annotate_paths`.")
 _METHOD = flags.DEFINE_enum("method", _DEFAULT.method, list(fit.METHODS), "See above.")
 _FACE = flags.DEFINE_integer("face", 0, "Which face: 0 the clearest, 1 the next.", lower_bound=0)
+_SAME_PERSON = flags.DEFINE_bool(
+    "same_person", False, "All photos show one person: fit one identity to them together."
+)
 _NUM_IDENTITY = flags.DEFINE_integer(
     "num_identity", None, "Identity modes to fit; all of the model by default.", lower_bound=1
 )
@@ -85,6 +96,7 @@ def main() -> None:
     out = command.writable_folder(_OUT.value)
     config = head.HeadConfig(
         model=_MODEL.value,
+        paths=_PATHS.value,
         method=_METHOD.value,
         num_identity=_NUM_IDENTITY.value,
         expression=_EXPRESSION.value,
@@ -97,14 +109,10 @@ def main() -> None:
     if len(tasks) == 1:
         reconstruct(tasks[0], config)
         return
-    failures = []
-    for number, task in enumerate(tasks, start=1):
-        command.say(f"{number} of {len(tasks)}: {task.photo or task.landmarks}")
-        try:
-            reconstruct(task, config)
-        except (ValueError, RuntimeError, OSError) as error:
-            command.warn(f"{task.photo or task.landmarks}: {error}")
-            failures.append(task.photo or task.landmarks)
+    if _SAME_PERSON.value:
+        failures = reconstruct_person(tasks, config)
+    else:
+        _, failures = attempt(tasks, lambda task: reconstruct(task, config))
     if failures:
         raise command.WorkFailed(
             f"expected {len(tasks)} heads, found {len(tasks) - len(failures)}; "
@@ -140,15 +148,52 @@ def list_tasks(photos: list[str], points: list[str], out: pathlib.Path) -> list[
     ]
 
 
+def attempt(tasks: list[Task], work: Callable[[Task], Any]) -> tuple[dict[Task, Any], list[str]]:
+    """Does `work` for one task after the other; returns the results, and the names that failed."""
+    results, failures = {}, []
+    for number, task in enumerate(tasks, start=1):
+        name = task.photo or task.landmarks
+        command.say(f"{number} of {len(tasks)}: {name}")
+        try:
+            results[task] = work(task)
+        except (ValueError, RuntimeError, OSError) as error:
+            command.warn(f"{name}: {error}")
+            failures.append(name)
+    return results, failures
+
+
 def reconstruct(task: Task, config: head.HeadConfig) -> None:
     """Reconstructs one face and writes its files."""
+    photo, points = find_face(task, config)
+    write(task, head.make_head(photo, points, config), config)
+
+
+def reconstruct_person(tasks: list[Task], config: head.HeadConfig) -> list[str]:
+    """Reconstructs one person from several photos; returns the names that failed."""
+    faces, failures = attempt(tasks, lambda task: find_face(task, config))
+    if not faces:
+        return failures
+    fits = head.fit_person([points for _, points in faces.values()], config)
+    fits = dict(zip(faces, fits, strict=True))
+
+    def finish(task: Task) -> None:
+        write(task, head.paint_head(*faces[task], fits[task], config), config)
+
+    return failures + attempt(list(faces), finish)[1]
+
+
+def find_face(task: Task, config: head.HeadConfig) -> tuple[np.ndarray | None, np.ndarray]:
+    """Returns the photo, if there is one, and the points of its face."""
     head.load_model(config)  # a bad file shows before any work
     photo = image_io.read_photo(task.photo) if task.photo else None
     head.prepare_fit(config)
     if photo is not None:
         head.prepare_painting(config)
-    points = find_points(photo, task.landmarks)
-    made = head.make_head(photo, points, config)
+    return photo, find_points(photo, task.landmarks)
+
+
+def write(task: Task, made: head.Head, config: head.HeadConfig) -> None:
+    """Writes the files of a head."""
     with filling_folder(task.out) as folder:
         head.write_head(folder, made, config)
         head.write_config(
@@ -157,6 +202,7 @@ def reconstruct(task: Task, config: head.HeadConfig) -> None:
             photo=task.photo,
             landmarks=task.landmarks,
             face=_FACE.value,
+            same_person=_SAME_PERSON.value,
             seed=_SEED.value,
         )
     command.say(f"wrote {task.out}: {head.summary(made)}")

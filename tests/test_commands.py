@@ -108,6 +108,7 @@ def test_a_head_from_points_alone(tmp_path):
     assert done.stdout.splitlines()[-1].startswith("wrote head: ")
     written = {path.name for path in (tmp_path / "head").iterdir()}
     assert written >= {"head.obj", "head.ply", "head.glb", "overlay.png", "config.json"}
+    assert "uncertainty.png" in written
     assert not any(name.startswith(".") for name in written)
     splats = read_splats(tmp_path / "head" / "splats.ply")
     assert len(splats.means) == BindConfig.max_gaussians
@@ -118,9 +119,13 @@ def test_a_head_from_points_alone(tmp_path):
         *("method", "model", "identity", "expression", "rotation", "translation_px"),
         *("scale_px_per_m", "inner_error_px", "contour_error_px", "eye_distance_px"),
         *("iterations", "converged", "seconds"),
+        *("identity_std", "rotation_std_deg", "translation_std_px", "vertex_std_mm"),
     }
     assert report["method"] == "inner" and report["converged"]
     assert report["inner_error_px"] < 0.03 * report["eye_distance_px"]
+    assert all(0.0 < std < 1.0 for std in report["identity_std"])  # the prior's is 1
+    assert all(0.1 < std < 10.0 for std in report["rotation_std_deg"])
+    assert len(report["translation_std_px"]) == 2 and 0.5 < report["vertex_std_mm"] < 20.0
     assert np.shape(report["rotation"]) == (3, 3) and np.shape(report["translation_px"]) == (2,)
     np.testing.assert_allclose(
         np.array(report["rotation"]) @ np.transpose(report["rotation"]), np.eye(3), atol=1e-5
@@ -128,6 +133,26 @@ def test_a_head_from_points_alone(tmp_path):
     np.testing.assert_allclose(
         read_pts(tmp_path / "head" / "landmarks.pts"), read_pts(ASTRONAUT_POINTS), atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_photos_of_one_person_share_its_identity(inputs, tmp_path):
+    photo = Image.open(inputs / "face.png")
+    photo.rotate(8, Image.Resampling.BICUBIC).save(tmp_path / "tilted.png")
+    photos = f"{inputs / 'face.png'},{tmp_path / 'tilted.png'},{inputs / 'plain.png'}"
+    done = run(
+        "reconstruct", f"--photo={photos}", "--same_person", "--frames=0", f"--out={tmp_path}"
+    )
+    assert done.returncode == 1, done.stderr
+    warning, last = done.stderr.splitlines()
+    assert "plain.png: no face found in the 320 x 240 photo" in warning
+    assert last.startswith("reconstruct: expected 3 heads, found 2; without one: ")
+    assert not (tmp_path / "plain").exists()
+    one, other = (
+        json.loads((tmp_path / name / "fit.json").read_text()) for name in ("face", "tilted")
+    )
+    assert one["identity"] == other["identity"] and one["identity_std"] == other["identity_std"]
+    assert one["expression"] != other["expression"] and one["rotation"] != other["rotation"]
 
 
 @pytest.mark.slow
