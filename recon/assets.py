@@ -22,21 +22,21 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.io
 
-from recon import bfm_io, eos_io, ict_io, lsfm_io
-from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
-from recon.paths import (
+from recon.contour_paths.rule import (
     MIN_COMMON,
     PathTemplate,
     generate_paths,
     landmark_misfit,
     path_template,
 )
-from recon.raw_model import RawModel, guarded, listed, refuse, to_morphable
+from recon.formats import bfm_io, eos_io, ict_io, lsfm_io
+from recon.formats.raw_model import RawModel, guarded, listed, refuse, to_morphable
+from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
 from render.files_io import replacing
 
 _DATA = pathlib.Path(__file__).parent / "data"
 _DEFAULT = _DATA / "default_head.npz"
-_ICT_PATHS = _DATA / "ict_paths.npz"  # drawn by recon.paths, with the default head as template
+_ICT_PATHS = _DATA / "ict_paths.npz"  # drawn by contour_paths, the default head as template
 
 _HALF_FIELDS = ("identity_basis", "expression_basis", "albedo_basis")
 _INDEX_FIELDS = ("triangles", "landmark_vertices", "path_vertices", "uv_triangles", "mirror")
@@ -73,7 +73,7 @@ def load_model(source: str | os.PathLike = "default") -> MorphableModel:
     """Loads a morphable model.
 
     Landmarks that no published list gives for a mesh are -1, and so are all landmarks of a mesh
-    that is not known; see `recon.landmark_maps`. Contour paths are drawn on load (under a second
+    that is not known; see `formats.landmark_maps`. Contour paths are drawn on load (under a second
     for 100,000 triangles); where a jaw landmark is -1 its path starts at a guess.
 
     Args:

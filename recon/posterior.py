@@ -4,7 +4,7 @@ Every row of the fit's residual is divided by its standard deviation, and the pr
 So the inverse of J^T J, J being the residual's Jacobian at the solution, is the covariance of the
 Gaussian that has the posterior's peak and curvature (Laplace's approximation; Bishop 2006, 4.4).
 It holds as far as its premises do: landmarks as noisy as stated, errors that know nothing of each
-other, a face that the model can make. `recon.calibration` measures how far that is. Root mean
+other, a face that the model can make. `evaluation.calibration` measures how far that is. Root mean
 square errors over stated deviations, 1 at best, of hundreds of random faces:
 
   inner     noise as stated                                         0.99 to 1.06

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from recon import atlas as atlas_lib
-from recon import fill, hair, shading
-from recon.atlas import Atlas
-from recon.fill import FillConfig, Mirrored, Plain
 from recon.fit import FaceParams
 from recon.morphable import MorphableModel
-from recon.sight import View, look, sample
-from recon.surface import Surface, refine
-from recon.trust import Seen, TrustConfig, judge
+from recon.painting import atlas as atlas_lib
+from recon.painting import fill, hair, shading
+from recon.painting.atlas import Atlas
+from recon.painting.fill import FillConfig, Mirrored, Plain
+from recon.painting.sight import View, look, sample
+from recon.painting.surface import Surface, refine
+from recon.painting.trust import Seen, TrustConfig, judge
 from render.mesh import Mesh, apply, linear_subdivision
 
 

@@ -40,13 +40,17 @@ import webbrowser
 import numpy as np
 from absl import flags
 
-from recon import assets, drawn_paths, paths_io, strokes
-from recon.drawn_paths import SkinPoints
+from recon import assets
+from recon.contour_paths import drawn as drawn_lib
+from recon.contour_paths import paths_io, strokes
+from recon.contour_paths.drawn import SkinPoints
+from recon.contour_paths.editor import Editor
 from recon.morphable import NUM_CONTOUR, MorphableModel
 from render import image_io
-from scripts import annotate_server, command, face_view, face_view_io
-from scripts.path_editor import Editor
-from scripts.viewer import HOST, free_port
+from scripts.annotation import face_view, face_view_io
+from scripts.annotation import server as server_lib
+from scripts.shell import command
+from scripts.viewing.viewer import HOST, free_port
 
 _MODEL = flags.DEFINE_string("model", "default", "'default', or the file of a model.")
 _OUT = flags.DEFINE_string("out", "out/contour_paths.json", "File of paths to write.")
@@ -85,7 +89,7 @@ def main() -> None:
         command.writable_folder(out.parent)
     with command.progress("model"):
         model = assets.load_model(_MODEL.value)
-        begin = drawn_paths.model_paths(model)
+        begin = drawn_lib.model_paths(model)
         if _PATHS.value:
             corners, weights = paths_io.read_paths(_PATHS.value, model)
             begin = [SkinPoints(*pair) for pair in zip(corners, weights, strict=True)]
@@ -123,7 +127,7 @@ def read_strokes(model: MorphableModel, begin: list[SkinPoints], out: pathlib.Pa
         drawn = strokes.paths_from_strokes(
             masks,
             camera,
-            drawn_paths.model_skin(model),
+            drawn_lib.model_skin(model),
             np.asarray(model.landmark_vertices),
             len(begin[0].corners),
         )
@@ -131,19 +135,19 @@ def read_strokes(model: MorphableModel, begin: list[SkinPoints], out: pathlib.Pa
     corners, weights = (np.stack(field) for field in zip(*paths, strict=True))
     paths_io.write_paths(out, model, corners, weights)
     command.say(
-        f"wrote {out}: {annotate_server.summary(model, corners, weights, sorted(drawn))} "
+        f"wrote {out}: {server_lib.summary(model, corners, weights, sorted(drawn))} "
         f"({', '.join(map(str, sorted(drawn)))})"
     )
 
 
 def serve(editor: Editor, out: pathlib.Path) -> None:
     """Serves the page until Ctrl-C, or as long as --seconds says."""
-    annotation = annotate_server.Annotation(editor, out, _YAW.value, _PITCH.value)
+    annotation = server_lib.Annotation(editor, out, _YAW.value, _PITCH.value)
     with command.progress("compiling the picture"):
         annotation.view(_YAW.value, _PITCH.value)
     port = free_port(_PORT.value)
     address = f"http://{HOST}:{port}"
-    with annotate_server.make_server(annotation, HOST, port) as server:
+    with server_lib.make_server(annotation, HOST, port) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         command.say(f"open {address} in a browser; Ctrl-C ends")
         if _OPEN.value:

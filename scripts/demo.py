@@ -21,9 +21,10 @@ from skimage import data
 
 from recon import landmarks
 from render import image_io, splat_io, video_io
-from scripts import command, filming, head, simulating
-from scripts.outputs_io import filling_folder, write_document
-from scripts.page import demo_page
+from scripts.shell import command, filming, head
+from scripts.shell.demo_page import demo_page
+from scripts.shell.outputs_io import filling_folder, write_document
+from sim import simulation as simulation_lib
 from sim.scene_io import read_scene_file
 
 _PHOTO = flags.DEFINE_string("photo", None, "Photo of a face; by default an astronaut's.")
@@ -58,9 +59,9 @@ def write_jelly(folder: pathlib.Path) -> None:
     """Pokes the head that was written into the folder, and films it."""
     scene = read_scene_file(_JELLY)
     gaussians = splat_io.read_splats(folder / "splats.ply")
-    simulation = simulating.make_simulation(scene, gaussians, 0, "y", _JELLY_PARTICLES)
+    simulation = simulation_lib.make_simulation(scene, gaussians, 0, "y", _JELLY_PARTICLES)
     with command.progress("jelly", scene.frame_num) as advance:
-        motion = simulating.run(simulation, scene.frame_num, advance)
+        motion = simulation_lib.run(simulation, scene.frame_num, advance)
     if motion.failure:
         raise command.WorkFailed(motion.failure)
     shot = filming.Shot(_STILL_SIZE, _STILL_SIZE)

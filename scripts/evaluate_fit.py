@@ -47,9 +47,12 @@ import time
 from absl import flags
 
 from recon import evaluate, fit
-from recon.detector import DetectorConfig
-from scripts import command, evaluating, fit_figures, fit_report, flag_texts, tuning
-from scripts.evaluating import Protocol
+from recon.evaluation import protocol as protocol_lib
+from recon.evaluation.detector import DetectorConfig
+from recon.evaluation.protocol import Protocol
+from scripts.evaluation import figures, flag_texts, tuning
+from scripts.evaluation import report as report_lib
+from scripts.shell import command
 
 _PROTOCOL = Protocol()
 _NOISE = DetectorConfig()
@@ -122,26 +125,26 @@ def run_protocol(
 ) -> None:
     """Makes the experiments, runs the methods, and writes tables and figures."""
     begin = time.perf_counter()
-    rows = evaluating.methods(names)
-    if "fixed" in names and fit_figures.OVERFITTED not in etas:
-        rows += evaluating.methods(["fixed"], fit_figures.OVERFITTED)
+    rows = protocol_lib.methods(names)
+    if "fixed" in names and figures.OVERFITTED not in etas:
+        rows += protocol_lib.methods(["fixed"], figures.OVERFITTED)
     sweep = [
         row
         for eta in etas
-        for row in evaluating.methods([n for n in names if n != evaluate.MEAN_FACE], eta)
+        for row in protocol_lib.methods([n for n in names if n != evaluate.MEAN_FACE], eta)
     ]
-    subject = evaluating.load_subject(protocol)
-    evaluating.check_settings(folder, dataclasses.asdict(protocol))
-    evaluating.make_experiments(folder, protocol, subject)
+    subject = protocol_lib.load_subject(protocol)
+    protocol_lib.check_settings(folder, dataclasses.asdict(protocol))
+    protocol_lib.make_experiments(folder, protocol, subject)
     for row in rows + sweep:
-        evaluating.run_method(folder, row, protocol, subject)
-    scores = {row.name: evaluating.collect(folder, row) for row in rows + sweep}
-    report = fit_report.make_report(folder, protocol, rows, scores)
-    fit_report.write_report(folder, report)
+        protocol_lib.run_method(folder, row, protocol, subject)
+    scores = {row.name: protocol_lib.collect(folder, row) for row in rows + sweep}
+    report = report_lib.make_report(folder, protocol, rows, scores)
+    report_lib.write_report(folder, report)
     with command.progress("figures"):
-        fit_figures.draw_figures(folder, subject, protocol, names, etas, scores)
+        figures.draw_figures(folder, subject, protocol, names, etas, scores)
     seconds = time.perf_counter() - begin
-    command.say(f"wrote {folder} in {seconds:.0f} s: {fit_report.summary(report)}")
+    command.say(f"wrote {folder} in {seconds:.0f} s: {report_lib.summary(report)}")
 
 
 def read_protocol() -> Protocol:

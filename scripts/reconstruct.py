@@ -48,8 +48,8 @@ from absl import flags
 
 from recon import fit, landmarks, landmarks_io
 from render import image_io
-from scripts import command, head
-from scripts.outputs_io import filling_folder
+from scripts.shell import command, head
+from scripts.shell.outputs_io import filling_folder
 
 _DEFAULT = head.HeadConfig()
 _PHOTO = flags.DEFINE_list("photo", [], "Photo, or several with commas between them.")

@@ -42,8 +42,8 @@ from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
 from render.frames import draw_frames
 from render.image import RenderOutput, contact_sheet
 from render.mesh import Mesh
-from scripts import command, scenes
-from scripts.scenes import Scene
+from scripts.shell import command, scenes
+from scripts.shell.scenes import Scene
 from sim.trajectory_io import Trajectory
 
 _SCENE = flags.DEFINE_string("scene", None, "Splats or a mesh.", required=True)

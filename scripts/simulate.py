@@ -32,10 +32,11 @@ from absl import flags
 
 from render import files_io, image_io, splat_io, video_io
 from render.image import contact_sheet
-from scripts import command, filming, scenes, simulating
-from scripts.outputs_io import filling_folder
-from scripts.simulating import Motion, Simulation
+from scripts.shell import command, filming, scenes
+from scripts.shell.outputs_io import filling_folder
+from sim import simulation as simulation_lib
 from sim.scene_io import read_scene_file
+from sim.simulation import Motion, Simulation
 from sim.trajectory_io import write_trajectory
 
 _SPLATS = flags.DEFINE_string("splats", None, "Splats, or ball or cube.", required=True)
@@ -66,7 +67,7 @@ def main() -> None:
     if splats.mesh is not None:
         raise ValueError(f"expected splats, found a mesh in {_SPLATS.value}")
     up = _UP.value or splats.up
-    simulation = simulating.make_simulation(
+    simulation = simulation_lib.make_simulation(
         scene_file, splats.gaussians, _SEED.value, up, _MAX_PARTICLES.value
     )
     for note in simulation.setup.notes:
@@ -75,10 +76,12 @@ def main() -> None:
 
     num_frames = _FRAMES.value or scene_file.frame_num
     with command.progress("simulation", num_frames) as advance:
-        motion = simulating.run(simulation, num_frames, advance)
-    report = simulating.report(simulation, motion)
+        motion = simulation_lib.run(simulation, num_frames, advance)
+    report = simulation_lib.report(simulation, motion)
     with filling_folder(out) as folder:
-        write_trajectory(folder / "trajectory.npz", simulating.trajectory_of(simulation, motion))
+        write_trajectory(
+            folder / "trajectory.npz", simulation_lib.trajectory_of(simulation, motion)
+        )
         _write_last(folder / "last.ply", simulation, motion, up)
         files_io.write_json(folder / "report.json", report)
         files_io.write_json(folder / "config.json", _settings(up))
@@ -122,9 +125,9 @@ def _summary(simulation: Simulation) -> str:
 
 def _write_last(path, simulation: Simulation, motion: Motion, up: str) -> None:
     """Writes the splats as they are at the end, in their own space."""
-    moved = simulating.gaussians_in_box(simulation, motion.x[-1], motion.deformation[-1])
+    moved = simulation_lib.gaussians_in_box(simulation, motion.x[-1], motion.deformation[-1])
     placement = simulation.setup.placement
-    own = simulating.out_of_box(placement, moved)
+    own = simulation_lib.out_of_box(placement, moved)
     splat_io.write_splats(path, own, up=up)
 
 

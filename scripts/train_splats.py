@@ -41,7 +41,7 @@ from absl import flags
 
 from models import weights
 from models.perception import vgg
-from render import capture_io, checkpoint_io, files_io, image_io, splat_io
+from render import capture_io, files_io, image_io, splat_io
 from render.camera import Camera
 from render.capture_io import Capture
 from render.frames import round_capacity
@@ -55,7 +55,7 @@ from render.splat_training import (
     photos_of_step,
     relocate,
 )
-from scripts import command, scenes
+from scripts.shell import checkpoint_io, command, scenes
 
 _DEFAULT = TrainConfig()
 _CAPTURE = flags.DEFINE_string("capture", None, "Folder of photos with cameras.", required=True)

@@ -36,10 +36,11 @@ import webbrowser
 
 from absl import flags
 
-from scripts import command, play_panel, scenes
-from scripts.playing import MAX_PARTICLES, Play, make_playable
-from scripts.scenes import Scene
-from scripts.viewer import HOST, Viewer
+from scripts.shell import command, scenes
+from scripts.shell.scenes import Scene
+from scripts.viewing import play_panel
+from scripts.viewing.viewer import HOST, Viewer
+from sim.play import MAX_PARTICLES, Play, make_playable
 from sim.scene_io import read_scene_file
 
 _SCENE = flags.DEFINE_list("scene", None, "Splats and meshes, or ball or cube.", required=True)

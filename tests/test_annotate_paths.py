@@ -14,12 +14,14 @@ import pytest
 from browser import needs_browser
 from PIL import Image, ImageDraw
 
-from recon import assets, drawn_paths, fit, landmarks, landmarks_io, paths_io
-from recon.paths import path_points
-from scripts import head
-from scripts.annotate_page import annotation_page
-from scripts.face_view import SIZE
-from scripts.path_editor import Editor, farthest_move
+from recon import assets, fit, landmarks, landmarks_io
+from recon.contour_paths import drawn as drawn_lib
+from recon.contour_paths import paths_io
+from recon.contour_paths.editor import Editor, farthest_move
+from recon.contour_paths.rule import path_points
+from scripts.annotation.face_view import SIZE
+from scripts.annotation.page import annotation_page
+from scripts.shell import head
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLICKS = np.array([[700.0, 560], [640, 540], [560, 480]])  # on the cheek, seen from 40 degrees
@@ -36,7 +38,7 @@ def editor(model):
 
 
 def camera_at(model, yaw=40.0):
-    return drawn_paths.view_camera(model, yaw, 0.0, SIZE)
+    return drawn_lib.view_camera(model, yaw, 0.0, SIZE)
 
 
 def drawn(editor, clicks=CLICKS, path=13, mirror=True):
@@ -60,7 +62,7 @@ def test_clicks_place_points_in_order_from_the_landmark_on(editor, model):
     drawn(editor)
     placed = editor.skin.positions(editor.paths[13].placed)
     np.testing.assert_array_equal(placed[0], editor.skin.vertices[model.landmark_vertices[13]])
-    xy, _ = drawn_paths.project(camera_at(model), placed[1:])
+    xy, _ = drawn_lib.project(camera_at(model), placed[1:])
     np.testing.assert_allclose(xy, CLICKS, atol=1e-6)
     corners, weights = editor.result()
     assert corners.shape == weights.shape == (17, 10, 3)
@@ -89,7 +91,7 @@ def test_one_side_alone_and_the_chin(editor):
 
 
 def test_a_click_on_the_landmark_is_the_landmark(editor, model):
-    start, _ = drawn_paths.project(camera_at(model), editor.skin.positions(editor._start(13))[0])
+    start, _ = drawn_lib.project(camera_at(model), editor.skin.positions(editor._start(13))[0])
     drawn(editor, [start + 5])
     assert len(editor.paths[13].placed.corners) == 1
 
@@ -98,16 +100,16 @@ def test_a_move_is_one_step_however_long(editor, model):
     drawn(editor)
     for shift in (2, 4, 6):
         editor.move(13, 2, CLICKS[1] + shift, camera_at(model), True, goes_on=shift > 2)
-    xy, _ = drawn_paths.project(camera_at(model), editor.lines()[13].points)
+    xy, _ = drawn_lib.project(camera_at(model), editor.lines()[13].points)
     np.testing.assert_allclose(xy[2], CLICKS[1] + 6, atol=1e-6)
     editor.undo()
-    xy, _ = drawn_paths.project(camera_at(model), editor.lines()[13].points)
+    xy, _ = drawn_lib.project(camera_at(model), editor.lines()[13].points)
     np.testing.assert_allclose(xy[1:], CLICKS, atol=1e-6)
 
 
 def test_the_models_own_path_can_be_mended_and_comes_back(editor, model):
     own = editor.lines()[12].points
-    xy, _ = drawn_paths.project(camera_at(model), own)
+    xy, _ = drawn_lib.project(camera_at(model), own)
     editor.move(12, 5, xy[5] + (0, 25), camera_at(model), False)
     moved = editor.lines()[12].points
     np.testing.assert_array_equal(np.delete(moved, 5, 0), np.delete(own, 5, 0))
@@ -140,8 +142,8 @@ def test_a_model_without_the_landmark_or_mirror_is_drawn_from_the_first_click_on
 
 
 def test_paths_of_another_length_can_be_mended_and_reset(model):
-    skin = drawn_paths.model_skin(model)
-    long = [drawn_paths.even_path(skin, path, 14) for path in drawn_paths.model_paths(model)]
+    skin = drawn_lib.model_skin(model)
+    long = [drawn_lib.even_path(skin, path, 14) for path in drawn_lib.model_paths(model)]
     editor = Editor(model, long)
     editor.reset(2, True)
     corners, weights = editor.result()
@@ -172,11 +174,11 @@ def test_a_path_drawn_in_the_browser_is_saved_and_fits(model, tmp_path):
     clicks = CLICKS.copy()
     clicks[1] += (10.0, -30.0)
     points, own = saved_points(model, out), path_points(model.mean, *model_arrays(model))
-    xy, _ = drawn_paths.project(camera_at(model), drawn_paths.spline_through(points[13], 50))
+    xy, _ = drawn_lib.project(camera_at(model), drawn_lib.spline_through(points[13], 50))
     # A pixel of the page is 1.1 of the picture; the path is divided evenly, not at the clicks.
     away = np.linalg.norm(clicks[:, None] - xy, axis=-1).min(1)
     assert away.max() < 4.0
-    xy, _ = drawn_paths.project(camera_at(model), points[13])
+    xy, _ = drawn_lib.project(camera_at(model), points[13])
     np.testing.assert_allclose(xy[-1], clicks[-1], atol=1.2)
     np.testing.assert_allclose(points[3], points[13] * (-1, 1, 1), atol=5e-4)
     same = np.delete(np.arange(17), [3, 13])
@@ -256,7 +258,7 @@ def test_strokes_on_a_picture_become_paths(model, tmp_path):
         picture = file.convert("RGB")
     own = path_points(np.asarray(model.mean, np.float64), *model_arrays(model))
     camera = camera_at(model, -40.0)
-    line, _ = drawn_paths.project(camera, drawn_paths.spline_through(own[4]))
+    line, _ = drawn_lib.project(camera, drawn_lib.spline_through(own[4]))
     bent = line + 12.0 * np.sin(np.linspace(0, np.pi, len(line)))[:, None] * (0.3, 1.0)
     ImageDraw.Draw(picture).line([tuple(xy) for xy in bent], fill=(0, 160, 60), width=5)
     picture.save(painted, quality=88)
@@ -265,8 +267,8 @@ def test_strokes_on_a_picture_become_paths(model, tmp_path):
     output, errors = start(*arguments).communicate(timeout=300)
     assert f"wrote {out}: 1 of 17 paths changed" in output, errors
     points = saved_points(model, out)
-    xy, _ = drawn_paths.project(camera, points[4])
-    dense, _ = drawn_paths.project(camera, drawn_paths.spline_through(points[4], 30))
+    xy, _ = drawn_lib.project(camera, points[4])
+    dense, _ = drawn_lib.project(camera, drawn_lib.spline_through(points[4], 30))
     assert np.linalg.norm(xy[:, None] - bent, axis=-1).min(1).max() < 2.0
     assert np.linalg.norm(bent[:, None] - dense, axis=-1).min(1).max() < 4.0
     np.testing.assert_allclose(np.delete(points, 4, 0), np.delete(own, 4, 0), atol=1e-7)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from recon import appearance, pose
+from recon import pose
 from recon.assets import load_model
+from recon.evaluation import appearance
 from recon.landmarks import eye_distance
 from recon.morphable import face_shape, random_identity, with_modes
 from recon.pose import Pose

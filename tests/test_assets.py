@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import scipy.io
 
-from recon import ict_io, landmark_maps
 from recon.assets import load_model, load_npz, save_npz
+from recon.formats import ict_io, landmark_maps
+from recon.formats.raw_model import signed_volume
 from recon.morphable import face_shape
-from recon.raw_model import signed_volume
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
 ICT_NPZ = SHARED / "data" / "ict" / "ict_head_100.npz"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from render.splat import splat
-from scripts import benchmark_mpm, command
-from scripts.benchmark_mpm import MpmSuite, mpm_rows
-from scripts.benchmark_splat import SplatSuite, ball, splat_rows
+from scripts.benchmarks import mpm_suite
+from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
+from scripts.benchmarks.splat_suite import SplatSuite, ball, splat_rows
+from scripts.shell import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -45,7 +46,7 @@ def test_the_splat_suite_measures_picture_and_gradients_with_a_peer_or_without()
 
 
 def test_the_torch_peer_draws_the_same_picture():
-    torch_splats = pytest.importorskip("scripts.torch_splats", exc_type=ImportError)
+    torch_splats = pytest.importorskip("scripts.benchmarks.torch_splats", exc_type=ImportError)
     scene, camera = ball(200, 64, seed=0)
     fields = scene.means, scene.quats, scene.log_scales, scene.logit_opacities, scene.harmonics
     theirs = torch_splats._render([torch_splats.torch.tensor(np.array(f)) for f in fields], camera)
@@ -75,8 +76,8 @@ def test_the_mpm_suite_measures_steps_gradients_memory_and_growth(monkeypatch):
         asked.append((name, num_gradient_steps))
         return {}
 
-    monkeypatch.setattr(benchmark_mpm, "_peer", peer)
-    monkeypatch.setattr(benchmark_mpm, "compile_anew", lambda: None)  # it would last
+    monkeypatch.setattr(mpm_suite, "_peer", peer)
+    monkeypatch.setattr(mpm_suite, "compile_anew", lambda: None)  # it would last
     rows = mpm_rows(SMALL_MPM)
     assert asked == [("warp", 0), ("taichi", 0), ("warp", 3)]
     assert [(row.unit, row.peer) for row in rows] == [
@@ -91,7 +92,7 @@ def test_the_mpm_suite_measures_steps_gradients_memory_and_growth(monkeypatch):
 
 
 def test_a_peer_whose_cube_falls_otherwise_is_a_failure_of_one_line():
-    compare = benchmark_mpm._compare
+    compare = mpm_suite._compare
     compare("warp", "mean height", 0.2336, None, 1e-3)
     compare("warp", "mean height", 0.2336, 0.2340, 1e-3)
     for theirs in (0.2350, float("nan")):
@@ -101,10 +102,10 @@ def test_a_peer_whose_cube_falls_otherwise_is_a_failure_of_one_line():
 
 def test_a_peer_that_fails_says_why_and_one_that_is_missing_has_no_value(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert benchmark_mpm._peer("warp", *CUBE, SMALL_MPM) == {}
+    assert mpm_suite._peer("warp", *CUBE, SMALL_MPM) == {}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(command.WorkFailed, match=r"time of absent, found .*absent_mpm"):
-        benchmark_mpm._peer("absent", *CUBE, SMALL_MPM)
+        mpm_suite._peer("absent", *CUBE, SMALL_MPM)
 
 
 def test_compiled_anew_means_that_nothing_is_read_from_disk_or_kept_there(tmp_path):
@@ -138,7 +139,7 @@ def test_the_simulators_let_the_cube_fall_alike(name, law):
     pytest.importorskip(name)
     suite = MpmSuite(num_substeps=50, repeats=2)
     case = law, 2000, 16
-    theirs = benchmark_mpm._peer(name, *case, suite)
-    ours = benchmark_mpm._fall(benchmark_mpm._cube(2000, 16, 0), law, 150, 16)
+    theirs = mpm_suite._peer(name, *case, suite)
+    ours = mpm_suite._fall(mpm_suite._cube(2000, 16, 0), law, 150, 16)
     assert theirs["milliseconds"] > 0
     np.testing.assert_allclose(theirs["height"], ours.x[:, 2].mean(), atol=1e-5)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from render.checkpoint_io import read_checkpoint, write_checkpoint
 from render.gaussians import Gaussians
+from scripts.shell.checkpoint_io import read_checkpoint, write_checkpoint
 
 
 def tree(count=3):

@@ -7,8 +7,8 @@ import pytest
 from absl import flags
 
 from recon.landmarks import NoFaceError
-from scripts import command
-from scripts.outputs_io import filling_folder
+from scripts.shell import command
+from scripts.shell.outputs_io import filling_folder
 
 
 @pytest.fixture

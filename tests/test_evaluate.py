@@ -10,13 +10,13 @@ import trimesh
 
 from recon import evaluate
 from recon.assets import load_model
-from recon.detector import DetectorConfig
-from recon.experiments import Angles
+from recon.evaluation import protocol as protocol_lib
+from recon.evaluation.detector import DetectorConfig
+from recon.evaluation.experiments import Angles
+from recon.evaluation.protocol import Protocol
 from recon.morphable import face_shape, random_identity, with_modes
 from recon.pose import Pose
 from render.transforms import euler_rotation, rodrigues
-from scripts import evaluating
-from scripts.evaluating import Protocol
 
 ICT = pathlib.Path(__file__).parents[2] / "shared" / "data" / "ict" / "ict_head_100.npz"
 NUM_IDENTITY = 10
@@ -145,12 +145,12 @@ def test_pairs_are_compared_face_by_face():
 
 def table(folder, protocol, names):
     """Scores of the methods in a protocol, and their ratios of means."""
-    subject = evaluating.load_subject(protocol)
-    evaluating.make_experiments(folder, protocol, subject)
+    subject = protocol_lib.load_subject(protocol)
+    protocol_lib.make_experiments(folder, protocol, subject)
     scores = {}
-    for method in evaluating.methods(names):
-        evaluating.run_method(folder, method, protocol, subject)
-        scores[method.name] = evaluating.collect(folder, method)
+    for method in protocol_lib.methods(names):
+        protocol_lib.run_method(folder, method, protocol, subject)
+        scores[method.name] = protocol_lib.collect(folder, method)
 
     def ratio(ours, others, metric):
         found = evaluate.compare(scores[ours][metric], scores[others][metric])

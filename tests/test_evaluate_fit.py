@@ -12,13 +12,14 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from recon import appearance, experiments_io, fit
+from recon import fit
 from recon.assets import load_model
-from recon.experiments import Angles
+from recon.evaluation import appearance, experiments_io
+from recon.evaluation.experiments import Angles
+from recon.evaluation.protocol import Protocol
 from render import mesh_io
 from render.mesh import Mesh, apply
-from scripts import flag_texts, tuning
-from scripts.evaluating import Protocol
+from scripts.evaluation import flag_texts, tuning
 
 ROOT = pathlib.Path(__file__).parents[1]
 FEW = ("--faces=2", "--yaw=-20:20:20", "--components=5", "--methods=mean,fixed,inner")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recon import experiments
 from recon.assets import load_model
-from recon.experiments import Angles, Experiment
-from recon.experiments_io import read_experiment, write_experiment
+from recon.evaluation import experiments
+from recon.evaluation.experiments import Angles, Experiment
+from recon.evaluation.experiments_io import read_experiment, write_experiment
 from recon.morphable import face_shape
 from render.transforms import euler_rotation, rodrigues
 

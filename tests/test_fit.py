@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from recon import detector, evaluate, fit, pose, residuals
+from recon import evaluate, fit, pose, residuals
 from recon.assets import load_model
+from recon.evaluation import detector
 from recon.landmarks import Landmarks
 from recon.morphable import face_shape, with_modes
 from recon.pose import Pose

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from recon import head_samples
+from recon.default_head import head_samples
 
 
 def test_align_undoes_a_similarity_and_reads_only_the_used_part():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recon import assets
-from recon.paths import (
+from recon.contour_paths.rule import (
     PathTemplate,
     carry_points,
     generate_paths,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recon import assets
-from recon.paths_io import read_paths, write_paths
+from recon.contour_paths.paths_io import read_paths, write_paths
 
 
 @pytest.fixture(scope="module")

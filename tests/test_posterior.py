@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from recon import calibration, detector, fit, morphable, pose, posterior, residuals
+from recon import fit, morphable, pose, posterior, residuals
 from recon.assets import load_model
+from recon.evaluation import calibration, detector
 from recon.fit import FaceFit, FaceParams
 from recon.landmarks import Landmarks
 from recon.pose import Pose

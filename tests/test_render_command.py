@@ -15,7 +15,7 @@ from render import capture_io, harmonics, mesh_io, splat_io, video_io
 from render.camera import perspective_camera
 from render.gaussians import Gaussians
 from render.mesh import Mesh
-from scripts.scenes import azimuths, color, frames_of, nearest_axis, picture_size, read_scene
+from scripts.shell.scenes import azimuths, color, frames_of, nearest_axis, picture_size, read_scene
 from sim import trajectory_io
 from sim.carry import bind_followers
 

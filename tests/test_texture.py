@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from recon import assets, atlas, fill, hair, shading, surface, texture
+from recon import assets, texture
 from recon.fit import FaceParams, face_camera
 from recon.morphable import MorphableModel
+from recon.painting import atlas, fill, hair, shading, surface
 from recon.pose import Pose
 from render.mesh import Mesh, apply, vertex_normals
 from render.rasterize import RenderConfig, render_mesh, sample_texture

@@ -15,16 +15,16 @@ import pytest
 from browser import needs_browser
 from PIL import Image
 
-from render import harmonics, mesh_io, splat_io
+from render import harmonics, mesh_io, shapes, splat_io
 from render.camera import perspective_camera, project
 from render.gaussians import Gaussians, move_gaussians
 from render.mesh import Mesh
-from scripts import shapes, simulating
-from scripts.play_panel import PlayPanel, playing_scene
-from scripts.playing import Play, make_playable
-from scripts.scenes import Scene
-from scripts.viewer import Viewer, camera_of, following_frame, splat_fields
+from scripts.shell.scenes import Scene
+from scripts.viewing.play_panel import PlayPanel, playing_scene
+from scripts.viewing.viewer import Viewer, camera_of, following_frame, splat_fields
+from sim import simulation as simulation_lib
 from sim import trajectory_io
+from sim.play import Play, make_playable
 from sim.scene_io import read_scene_file
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -263,7 +263,7 @@ def test_a_simulation_waits_for_a_page_and_is_framed_with_its_floor(panel):
     assert float(panel.play.state.time) == 0.0
     assert viewer.shown[0].up == "z"
     points = panel.play.into_box(viewer.subject.points)
-    floor = simulating.floor_height(panel.play.simulation.scene)
+    floor = simulation_lib.floor_height(panel.play.simulation.scene)
     assert points[:, 2].min() == pytest.approx(floor, abs=1e-3)
     panel.advance(0.1)
     fallen = (start - middle(viewer)) * float(panel.play.placement.scale)

@@ -1,0 +1,1 @@
+"""The thesis' test environment: known faces, simulated detectors, the protocol."""

@@ -1,0 +1,1 @@
+"""Files of every maker's face model."""

@@ -1,0 +1,1 @@
+"""From a photo to a texture: what is seen, trusted, mirrored and filled."""

@@ -1,0 +1,1 @@
+"""The page on which contour paths are drawn."""

@@ -1,0 +1,1 @@
+"""What `benchmark` measures, and the peers it measures against."""

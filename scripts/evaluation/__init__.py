@@ -1,0 +1,1 @@
+"""What `evaluate_fit` writes, and its search for weights."""

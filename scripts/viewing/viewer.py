@@ -1,0 +1,280 @@
+"""The page of `view`: its scenes, its panel, and what the panel does."""
+
+import itertools
+import logging
+import pathlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from render import framing, harmonics, image_io, mesh_io, rasterize
+from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
+from render.gaussians import Gaussians, covariances
+from render.splat import splat_frames
+from scripts.shell import command, scenes
+from scripts.shell.scenes import Scene
+from sim.trajectory_io import Trajectory
+
+HOST = "localhost"
+_ELEVATION = 15.0  # degrees
+_AZIMUTHS = np.linspace(0.0, 360.0, 24, endpoint=False)  # that the first distance suits
+# The page keeps covariances as half floats: lengths are shown as parts of the subject.
+_SHOWN_RADIUS = 10.0
+MAX_COVARIANCE = 6e4
+_PORTS_TRIED = 50
+_AMBIENT = 2.7
+_STILL_HEIGHT = 720  # pixels
+_LAST_STANDS = 0.5  # seconds, before the first frame follows
+
+
+class Viewer:
+    """The page: its scenes, its panel, and what the panel does."""
+
+    def __init__(self, shown: list[Scene], up: str, background, out: pathlib.Path, port: int):
+        import viser  # an extra; a second to import
+
+        self.out, self.shown, self.background = out, shown, background
+        self.port = free_port(port)
+        for name in ("websockets", "websockets.server"):  # tracebacks of who connects and leaves
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.server = viser.ViserServer(host=HOST, port=self.port, verbose=False)
+        self.gui = self.server.gui
+        # Sharing would send the scene to a server elsewhere.
+        self.gui.configure_theme(show_logo=False, show_share_button=False)
+        self.layers = []
+        self.splats_now: dict[int, Callable[[], Gaussians]] = {}  # of the scenes that move
+        self.subject = framing.join([scene.subject for scene in shown])
+        self.unit = _SHOWN_RADIUS / max(float(np.std(self.subject.points, 0).max()), 1e-9)
+        self.time, self.clock = None, time.monotonic()
+        self._add_scenes()
+        self._add_panel(up)
+        self._set_up(up)
+        self._set_background(background)
+
+    def _add_scenes(self) -> None:
+        for number, scene in enumerate(self.shown):
+            name = f"/{number}/{scene.name}"
+            if scene.mesh is None:
+                fields = splat_fields(scene.gaussians, self.unit)
+                layer = self.server.scene.add_gaussian_splats(name, **fields)
+            else:
+                content = mesh_io.pack_glb(_colored(scene.mesh))
+                layer = self.server.scene.add_glb(name, content, scale=self.unit)
+            self.layers.append(layer)
+        # Colours hold their light already; under this much they look as splats of them do.
+        self.server.scene.configure_default_lights(False)
+        self.server.scene.configure_environment_map(None)
+        self.server.scene.add_light_ambient("/light", intensity=_AMBIENT)
+
+    def _add_panel(self, up: str) -> None:
+        with self.gui.add_folder("Scenes"):
+            for scene, layer in zip(self.shown, self.layers, strict=True):
+                box = self.gui.add_checkbox(f"{scene.name} ({scene.text})", True)
+                box.on_update(lambda event, layer=layer: _set_visible(layer, event.target.value))
+        with self.gui.add_folder("View"):
+            axis = self.gui.add_dropdown("Up", scenes.AXES, initial_value=up)
+            axis.on_update(lambda event: self._set_up(event.target.value))
+            color = self.gui.add_rgb("Background", tuple(round(255 * v) for v in self.background))
+            color.on_update(
+                lambda event: self._set_background([v / 255 for v in event.target.value])
+            )
+            self.gui.add_button("Reset the camera").on_click(
+                lambda event: self._reset(event.client)
+            )
+            self.gui.add_button("Save a still").on_click(lambda event: self._save(event.client))
+
+    def _set_background(self, rgb) -> None:
+        self.background = tuple(float(v) for v in rgb)
+        pixel = np.round(255 * np.asarray(self.background)).astype(np.uint8)
+        self.server.scene.set_background_image(np.tile(pixel, (2, 2, 1)), format="png")
+
+    def _set_up(self, up: str) -> None:
+        """Turns the world, and puts the camera where the orbit of `render` begins."""
+        direction = scenes.axis(up)
+        self.server.scene.set_up_direction(direction)
+        lens = {"elevation_degrees": _ELEVATION, "up": direction}
+        found = framing.frame(self.subject, 256, 256, _AZIMUTHS, **lens)
+        view = orbit(found.target, found.extent, 1, 256, 256, azimuth_degrees=(0.0, 0.0), **lens)[0]
+        eye = self.unit * (-np.asarray(view.translation) @ np.asarray(view.rotation))
+        target = self.unit * found.target
+        distance = self.unit * framing.distance_of(found.extent)
+        self.start = {"position": eye, "look_at": target, "up": direction}
+        start = self.server.initial_camera
+        start.position, start.look_at, start.up = eye, target, direction
+        start.fov, start.near = np.radians(DEFAULT_FOV_DEGREES), 0.01 * distance
+        start.far = 1000 * distance
+        for client in self.server.get_clients().values():
+            self._reset(client)
+
+    def _reset(self, client) -> None:
+        with client.atomic():
+            client.camera.up_direction = self.start["up"]
+            client.camera.position = self.start["position"]
+            client.camera.look_at = self.start["look_at"]
+
+    def _save(self, client) -> None:
+        """Has our renderer draw what the page shows: its splats, or else its first mesh."""
+        camera = camera_of(client.camera, self.unit)
+        in_sight = [i for i, layer in enumerate(self.layers) if layer.visible]
+        splats = [self._splats(i) for i in in_sight if self.shown[i].mesh is None]
+        meshes = [self.shown[i].mesh for i in in_sight if self.shown[i].mesh is not None]
+        if splats:
+            output = next(
+                splat_frames(scenes.join_splats(splats), [camera], background=self.background)
+            )
+        elif meshes:
+            config = rasterize.RenderConfig(supersample=2, background=self.background)
+            output = next(rasterize.render_frames(meshes[0], [camera], config))
+        else:
+            return
+        path = next(
+            path
+            for number in itertools.count()
+            if not (path := self.out / f"still{number:03d}.png").exists()
+        )
+        image_io.write_image(path, np.clip(output.rgb, 0, 1))
+        client.add_notification("Saved", str(path), auto_close_seconds=4.0)
+        command.say(f"wrote {path}")
+
+    def _splats(self, number: int) -> Gaussians:
+        """Returns the splats of a scene as they are now, all their harmonics with them."""
+        if number in self.splats_now:
+            return self.splats_now[number]()
+        return self.shown[number].gaussians
+
+    def add_time(self, number: int, trajectory: Trajectory, frame: int) -> None:
+        """Adds a slider that moves the splats of a scene, and a button that lets time run."""
+        scene = self.shown[number]
+        last = len(trajectory.seconds) - 1
+        with self.gui.add_folder("Time"):
+            slider = self.gui.add_slider("Frame", 0, max(last, 1), 1, min(frame, last))
+            playing = self.gui.add_checkbox("Play", False)
+            speed = self.gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0)
+
+        # The page shows one colour of each; to turn the other harmonics would take longest.
+        plain = scene.gaussians.replace(harmonics=scene.gaussians.harmonics[:, :1])
+        moment = scenes.motion_of(scene._replace(gaussians=plain), trajectory)
+        self.time = _Time(trajectory, slider, playing, speed)
+        whole = scenes.motion_of(scene, trajectory)
+        self.splats_now[number] = lambda: whole(self.time.frame).gaussians
+
+        def show(_) -> None:
+            moved = moment(self.time.frame).gaussians
+            self.layers[number].set_gaussians(**splat_fields(moved, self.unit))
+
+        slider.on_update(show)
+        show(None)
+
+    def tick(self) -> None:
+        """Moves time on while it plays: to the frame that is due, past those that are late."""
+        if self.time is None:
+            return
+        now = time.monotonic()
+        elapsed = (now - self.clock) * self.time.speed.value if self.time.playing.value else 0.0
+        frame = self.time.frame
+        following, left = following_frame(self.time.trajectory.seconds, frame, elapsed)
+        if following != frame or not self.time.playing.value:
+            self.clock = now - left / self.time.speed.value
+        if following != frame:
+            self.time.slider.value = following
+
+
+class _Time(NamedTuple):
+    """What moves, and the panel's controls of it."""
+
+    trajectory: Trajectory
+    slider: Any
+    playing: Any
+    speed: Any
+
+    @property
+    def frame(self) -> int:
+        return min(int(self.slider.value), len(self.trajectory.seconds) - 1)
+
+
+def following_frame(seconds: np.ndarray, frame: int, elapsed: float) -> tuple[int, float]:
+    """Returns the frame to be shown, and for how many of its seconds it was due already.
+
+    Args:
+      seconds: [F] of the trajectory.
+      frame: shown now.
+      elapsed: seconds of the trajectory since then; the last frame stands for a moment, and the
+        first one follows.
+    """
+    last = len(seconds) - 1
+    if frame >= last:
+        return (0, 0.0) if elapsed >= _LAST_STANDS and last else (frame, elapsed)
+    due = seconds[frame] + elapsed
+    following = int(np.searchsorted(seconds, due + 1e-9, side="right")) - 1
+    return following, max(float(due - seconds[following]), 0.0)
+
+
+def _set_visible(layer, is_visible: bool) -> None:
+    layer.visible = is_visible
+
+
+def free_port(first: int) -> int:
+    """Returns the first port from `first` on that nobody on this machine listens at."""
+    for port in range(first, min(first + _PORTS_TRIED, 65536)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex((HOST, port)):
+                return port
+    raise ValueError(f"expected a free port from {first} on, found {_PORTS_TRIED} taken")
+
+
+def splat_fields(gaussians: Gaussians, unit: float = 1.0) -> dict[str, np.ndarray]:
+    """Returns what the page wants of Gaussians, in lengths of 1 / `unit` metres.
+
+    Those that cannot be drawn are left out.
+    """
+    fields = {name: np.asarray(values) for name, values in _fields(gaussians, unit).items()}
+    is_finite = np.ones(len(gaussians.means), bool)
+    for values in fields.values():
+        is_finite &= np.isfinite(values.reshape(len(values), -1)).all(1)
+    return {name: values[is_finite] for name, values in fields.items()}
+
+
+@jax.jit
+def _fields(gaussians: Gaussians, unit: float) -> dict[str, jax.Array]:
+    rgb = 0.5 + harmonics.CONSTANT * gaussians.harmonics[:, 0]
+    spread = unit**2 * covariances(gaussians)
+    fields = {
+        "centers": unit * gaussians.means,
+        "covariances": jnp.clip(spread, -MAX_COVARIANCE, MAX_COVARIANCE),
+        "rgbs": jnp.clip(rgb, 0.0, 1.0),
+        "opacities": jax.nn.sigmoid(gaussians.logit_opacities)[:, None],
+    }
+    return {name: values.astype(jnp.float32) for name, values in fields.items()}
+
+
+def _colored(mesh):
+    """Gives a mesh without colours the grey that our renderer shows."""
+    if mesh.colors is not None or mesh.texture is not None:
+        return mesh
+    grey = rasterize.RenderConfig.base_color
+    return mesh.replace(colors=np.tile(np.float32(grey), (len(mesh.vertices), 1)))
+
+
+def camera_of(camera, unit: float = 1.0) -> Camera:
+    """Turns the page's camera, in lengths of 1 / `unit` metres, into ours."""
+    height = _STILL_HEIGHT
+    width = max(16, round(height * camera.aspect))
+    forward = np.asarray(camera.look_at) - np.asarray(camera.position)
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, camera.up_direction)
+    right = right / np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward]).astype(np.float32)
+    focal = 0.5 * height / np.tan(0.5 * camera.fov)
+    return Camera(
+        rotation=rotation,
+        translation=(-rotation @ np.asarray(camera.position) / unit).astype(np.float32),
+        focal=np.full(2, focal, np.float32),
+        center=np.array([width / 2, height / 2], np.float32),
+        width=width,
+        height=height,
+    )
