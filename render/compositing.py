@@ -34,9 +34,13 @@ _MAX_ALPHA = 0.999  # keeps what lies behind an opaque Gaussian in reach of the 
 _HALF = CHUNK // 2
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def composite(
-    rows: jax.Array, start: jax.Array, count: jax.Array, size: int, min_transmittance: float
+    rows: jax.Array,
+    start: jax.Array,
+    count: jax.Array,
+    size: int,
+    min_transmittance: float,
+    forward_mode: bool = False,
 ) -> jax.Array:
     """Blends the lists of tiles.
 
@@ -46,11 +50,20 @@ def composite(
       count: [G, B] int32 slots of each tile.
       size: of a tile, pixels.
       min_transmittance: a group of tiles stops where all its pixels let less through.
+      forward_mode: differentiable by `jax.jvp` in place of `jax.vjp`.
 
     Returns:
       [G, B, 5, P] sums of the channels times weight, and the transmittance that is left.
     """
+    blend = _plain_composite if forward_mode else _reversible_composite
+    return blend(rows, start, count, size, min_transmittance)
+
+
+def _plain_composite(rows, start, count, size, min_transmittance):
     return _forward(rows, start, count, size, min_transmittance, keep=False)[0]
+
+
+_reversible_composite = jax.custom_vjp(_plain_composite, nondiff_argnums=(3, 4))
 
 
 def _forward(rows, start, count, size, min_transmittance, keep):
@@ -128,7 +141,7 @@ def _composite_backward(size, min_transmittance, saved, gradient):
     return _row_gradient(rows, result.reshape(-1, 6 + NUM_CHANNELS)), None, None
 
 
-composite.defvjp(_composite_forward, _composite_backward)
+_reversible_composite.defvjp(_composite_forward, _composite_backward)
 
 
 def _take(rows: jax.Array, chunk: jax.Array) -> jax.Array:

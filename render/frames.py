@@ -11,12 +11,41 @@ import jax
 from render.image import RenderOutput
 
 View = TypeVar("View")
+Output = TypeVar("Output")
 
 
 def round_capacity(needed: float) -> int:
     """Rounds up by at most an eighth, so that needs of about the same size share a compilation."""
     step = 2 ** max(int(needed).bit_length() - 4, 0)
     return (int(needed) // step + 1) * step
+
+
+def with_room(
+    draw: Callable[[int | None], Output],
+    capacity: int | None,
+    margin: float = 1.3,
+    on_growth: Callable[[int], None] = lambda capacity: None,
+) -> tuple[Output, int | None]:
+    """Draws, and draws again with more room as long as there is not enough.
+
+    For scripts and host loops: it looks at the result.
+
+    Args:
+      draw: takes the static capacity, None lets it guess; what it returns has fields `overflow`
+        and `needed`, as `RenderOutput` has.
+      capacity: to begin with.
+      margin: room on top of what was needed, so that the next call fits as well.
+      on_growth: is told each new capacity.
+
+    Returns:
+      What was drawn, and the capacity that it took.
+    """
+    output = draw(capacity)
+    while output.overflow:
+        capacity = round_capacity(margin * int(output.needed))
+        on_growth(capacity)
+        output = draw(capacity)
+    return output, capacity
 
 
 def draw_frames(
@@ -43,14 +72,9 @@ def draw_frames(
 
     def draw_whole(view: View) -> RenderOutput:
         nonlocal capacity  # what one picture learns serves the next
-        tried = capacity
-        output = draw(view, tried)
-        while output.overflow:
-            if tried == capacity:  # another thread may have grown it since
-                capacity = round_capacity(margin * int(output.needed))
-                on_growth(capacity)
-            tried = capacity
-            output = draw(view, tried)
+        output, found = with_room(lambda room: draw(view, room), capacity, margin, on_growth)
+        if found is not None:
+            capacity = max(found, capacity or 0)  # another thread may have grown it since
         return jax.block_until_ready(output)
 
     views = iter(views)

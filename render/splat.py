@@ -55,6 +55,7 @@ class SplatConfig:
     dilation: float = 0.3  # pixels^2, added to the variance on the screen
     antialiased: bool = False  # opacity makes up for the dilation: for pictures of other sizes
     min_transmittance: float = 1e-4  # what lies behind less is left out; 0 leaves nothing out
+    forward_mode: bool = False  # differentiable by `jax.jvp` in place of `jax.vjp`
 
 
 _DEFAULT = SplatConfig()
@@ -91,7 +92,9 @@ def _render(gaussians, camera, config, background):
     rows = _gather_rows(footprints, colors, order, lists, grid)
 
     groups = group_tiles(grid, lists, _group_size(grid))
-    pixels = composite(rows, groups.start, groups.count, _TILE, config.min_transmittance)
+    pixels = composite(
+        rows, groups.start, groups.count, _TILE, config.min_transmittance, config.forward_mode
+    )
     sums = [assemble(grid, groups, pixels[:, :, i]) for i in range(NUM_CHANNELS + 1)]
     *rgb, depth, transmittance = sums
     return _output(
@@ -100,6 +103,42 @@ def _render(gaussians, camera, config, background):
 
 
 _splat = compiled(_render, static_argnames=("config",))
+
+
+def splat_clip(
+    gaussians: Gaussians,
+    camera: Camera,
+    config: SplatConfig = _DEFAULT,
+    background: jax.Array | tuple[float, float, float] = _WHITE,
+) -> RenderOutput:
+    """Renders the key frames of a moving scene.
+
+    Differentiable as `splat`; reverse mode keeps one frame's intermediate values at a time, and
+    renders each frame once more. Where a frame overflows, `frames.with_room` repeats the clip.
+
+    Args:
+      gaussians: leaves [T, N, ...].
+      camera: one that stands still.
+      config: static settings; `max_pairs` is the capacity of each frame.
+      background: [3] or [H, W, 3], sRGB-encoded like the colours.
+
+    Returns:
+      Colours [T, H, W, 3], coverage and depth [T, H, W]; `needed` of the frame that needs most,
+      `overflow` of any.
+    """
+    return _splat_clip(gaussians, camera, config, background)
+
+
+def _render_clip(gaussians, camera, config, background):
+    @jax.checkpoint
+    def frame(_, gaussians):
+        return None, _render(gaussians, camera, config, background)
+
+    video = lax.scan(frame, None, gaussians)[1]
+    return video.replace(needed=jnp.max(video.needed), overflow=jnp.any(video.overflow))
+
+
+_splat_clip = compiled(_render_clip, static_argnames=("config",))
 
 
 @functools.partial(jax.jit, static_argnames="config")

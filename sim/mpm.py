@@ -3,6 +3,12 @@
   state = initial_state(x, volume)
   state = rollout(state, material, conditions, dt, num_substeps=100, config=MpmConfig())
 
+| to simulate | derivatives | compiles anew for |
+| --- | --- | --- |
+| `advance` | forward mode | another number of particles, or another config |
+| `rollout` | reverse or forward mode, as the config says | and another number of substeps |
+| `rollout_frames` | likewise | and another number of frames |
+
 Axes: N particles; K chunks of B particles, lanes within (`substep.py`). SI units.
 
 Sources: Hu et al. 2018 (MLS-MPM); Jiang et al. 2016 (the course on the material point method).
@@ -10,6 +16,8 @@ Sources: Hu et al. 2018 (MLS-MPM); Jiang et al. 2016 (the course on the material
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +71,42 @@ def initial_state(x: jax.Array, volume: jax.Array, v: jax.Array | float = 0.0) -
     )
 
 
+class Frames(NamedTuple):
+    """Particles at the key frames of a clip."""
+
+    x: jax.Array  # [T, N, 3] metres, in the box
+    F: jax.Array  # [T, N, 3, 3]
+    out_of_grid: jax.Array  # [] bool, of any of them
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def advance(
+    state: MpmState,
+    material: Material,
+    conditions: Conditions,
+    dt: jax.Array,
+    num_substeps: jax.Array,
+    config: MpmConfig,
+) -> MpmState:
+    """Simulates `num_substeps` [] steps of `dt` seconds; one compilation serves any number.
+
+    Not differentiable in reverse: see `rollout`.
+    """
+    dt = lax.stop_gradient(jnp.asarray(dt, state.x.dtype))
+    num_substeps = jnp.asarray(num_substeps, jnp.int32)
+    num_segments = -(-num_substeps // config.segment)
+
+    def body(index, state):
+        count = jnp.minimum(num_substeps - index * config.segment, config.segment)
+
+        def repeat(step, lanes):
+            return lax.fori_loop(0, count, lambda number, lanes: step(lanes, number), lanes)
+
+        return _segment(state, material, conditions, dt, count, repeat, config)
+
+    return lax.fori_loop(0, num_segments, body, state)
+
+
 @functools.partial(jax.jit, static_argnames=("num_substeps", "config"))
 def rollout(
     state: MpmState,
@@ -74,8 +118,9 @@ def rollout(
 ) -> MpmState:
     """Simulates `num_substeps` steps of `dt` seconds.
 
-    Differentiable in reverse in the state, the material and the conditions; not in `dt`. Its
-    memory for that grows with the number of segments plus the length of one.
+    Differentiable in the state, the material and the conditions, not in `dt`: in reverse, or in
+    forward mode if `config.forward_mode`. Reverse mode keeps a state for each segment, and what
+    one segment needs.
 
     Returns:
       The state afterwards. Once `out_of_grid` is set, positions mean nothing any more.
@@ -83,20 +128,72 @@ def rollout(
     dt = lax.stop_gradient(jnp.asarray(dt, state.x.dtype))
     num_segments = -(-num_substeps // config.segment)
     if num_segments <= 1:
-        return _segment(state, material, conditions, dt, None, num_substeps, config)
+        repeat = _scan(num_substeps, None)
+        return _segment(state, material, conditions, dt, num_substeps, repeat, config)
     length = -(-num_substeps // num_segments)
     ends = jnp.minimum(length * jnp.arange(1, num_segments + 1), num_substeps)
     counts = None if num_segments * length == num_substeps else jnp.diff(ends, prepend=0)
 
     @jax.checkpoint
     def body(state, count):
-        return _segment(state, material, conditions, dt, count, length, config), None
+        steps = length if count is None else count
+        repeat = _scan(length, count)
+        return _segment(state, material, conditions, dt, steps, repeat, config), None
 
     return lax.scan(body, state, counts, num_segments)[0]
 
 
-def _segment(state, material, conditions, dt, count, length: int, config: MpmConfig) -> MpmState:
-    """Sorts the particles, and simulates the first `count` of `length` steps; None: all."""
+@functools.partial(jax.jit, static_argnames=("per_frame", "num_frames", "config"))
+def rollout_frames(
+    state: MpmState,
+    material: Material,
+    conditions: Conditions,
+    dt: jax.Array,
+    per_frame: int,
+    num_frames: int,
+    config: MpmConfig,
+) -> Frames:
+    """Simulates a clip: the start, and `num_frames - 1` frames of `per_frame` substeps after it.
+
+    Differentiable as `rollout`; reverse mode keeps a state for each frame, and simulates each
+    frame once more.
+    """
+
+    @jax.checkpoint
+    def body(state, _):
+        moved = rollout(state, material, conditions, dt, per_frame, config)
+        return moved, (moved.x, moved.F)
+
+    last, later = lax.scan(body, state, None, num_frames - 1)
+    x, F = (jnp.concatenate([a[None], b]) for a, b in zip((state.x, state.F), later, strict=True))
+    return Frames(x, F, last.out_of_grid)
+
+
+def _scan(length: int, count: jax.Array | None) -> Callable:
+    """Returns what repeats a step `length` times, of which the first `count` count; None: all."""
+
+    def repeat(step, lanes):
+        def body(lanes, number):
+            moved = step(lanes, number)
+            if count is not None:
+                moved = jax.tree.map(lambda a, b: jnp.where(number < count, a, b), moved, lanes)
+            return moved, None
+
+        return lax.scan(body, lanes, jnp.arange(length))[0]
+
+    return repeat
+
+
+def _segment(
+    state: MpmState,
+    material: Material,
+    conditions: Conditions,
+    dt: jax.Array,
+    num_substeps: jax.Array | int,
+    repeat: Callable,
+    config: MpmConfig,
+) -> MpmState:
+    """Sorts the particles, and simulates `num_substeps` as `repeat(step, lanes)` does."""
     runs = _runs(material, len(state.x))
     chunk = config.chunk or (_CPU_CHUNK if jax.default_backend() == "cpu" else len(state.x))
     orders = [
@@ -110,7 +207,6 @@ def _segment(state, material, conditions, dt, count, length: int, config: MpmCon
     )
     pushes = [_pack_conditions(conditions.on_particles, order) for order in orders]
     on_grid = conditions.replace(on_particles=())
-    grid = GridConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(GridConfig)})
 
     def step(lanes, index):
         time = state.time + index * dt  # a sum of steps would drift in float32
@@ -118,17 +214,15 @@ def _segment(state, material, conditions, dt, count, length: int, config: MpmCon
             group._replace(v=boundary.push_particles(push, group.x, group.v, time, dt))
             for group, push in zip(lanes, pushes, strict=True)
         )
-        moved = substep(pushed, properties, on_grid, time, dt, laws, grid)
+        moved = substep(pushed, properties, on_grid, time, dt, laws, config)
         moved = tuple(
             _held(push, old, new, time, dt)
             for push, old, new in zip(pushes, lanes, moved, strict=True)
         )
-        if count is not None:
-            moved = jax.tree.map(lambda a, b: jnp.where(index < count, a, b), moved, lanes)
-        return moved, None
+        return moved
 
-    lanes, _ = lax.scan(step, lanes, jnp.arange(length))
-    time = state.time + dt * (length if count is None else count)
+    lanes = repeat(step, lanes)
+    time = state.time + dt * num_substeps
     return _unpack(state, lanes, orders, runs, time, config)
 
 
