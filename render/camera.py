@@ -203,6 +203,24 @@ def scale_camera(camera: Camera, factor: int) -> Camera:
     )
 
 
+def camera_through(
+    camera: Camera, rotation: jax.Array, translation: jax.Array, scale: jax.Array | float = 1.0
+) -> Camera:
+    """Returns the camera that sees a point x as `camera` sees scale R x + t.
+
+    Args:
+      camera: of the space that x is carried into.
+      rotation: [3, 3] R.
+      translation: [3] t, metres.
+      scale: of lengths, positive; depths become `scale` times smaller.
+    """
+    return camera.replace(
+        rotation=camera.rotation @ rotation,
+        translation=(camera.rotation @ translation + camera.translation) / scale,
+        focal=camera.focal * scale if camera.orthographic else camera.focal,
+    )
+
+
 def pixel_centers(width: int, height: int) -> jax.Array:
     """Returns the pixel positions [height, width, 2] of the pixels' centres."""
     x, y = jnp.meshgrid(jnp.arange(width) + 0.5, jnp.arange(height) + 0.5)

@@ -24,8 +24,9 @@ from render import image_io, splat_io, video_io
 from scripts.shell import command, filming, head
 from scripts.shell.demo_page import demo_page
 from scripts.shell.outputs_io import filling_folder, write_document
-from sim import simulation as simulation_lib
+from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
+from sim.simulation import make_simulation
 
 _PHOTO = flags.DEFINE_string("photo", None, "Photo of a face; by default an astronaut's.")
 _OUT = flags.DEFINE_string("out", "out/demo", "Folder to write.")
@@ -59,17 +60,17 @@ def write_jelly(folder: pathlib.Path) -> None:
     """Pokes the head that was written into the folder, and films it."""
     scene = read_scene_file(_JELLY)
     gaussians = splat_io.read_splats(folder / "splats.ply")
-    simulation = simulation_lib.make_simulation(scene, gaussians, 0, "y", _JELLY_PARTICLES)
+    ready = make_simulation(scene, gaussians, 0, "y", _JELLY_PARTICLES)
     with command.progress("jelly", scene.frame_num) as advance:
-        motion = simulation_lib.run(simulation, scene.frame_num, advance)
+        motion = motion_lib.run(ready, scene.frame_num, advance)
     if motion.failure:
         raise command.WorkFailed(motion.failure)
     shot = filming.Shot(_STILL_SIZE, _STILL_SIZE)
-    frames, fps = filming.frames_of(simulation, motion, shot)
+    frames, fps = filming.frames_of(ready, motion, shot)
     with command.progress("jelly's pictures", len(frames)) as advance:
 
         def pictures() -> Iterator[np.ndarray]:
-            for number, picture in enumerate(filming.film(simulation, motion, shot, frames)):
+            for number, picture in enumerate(filming.film(ready, motion, shot, frames)):
                 if number == len(frames) // 3:
                     image_io.write_image(folder / "jelly.jpg", picture)
                 yield picture

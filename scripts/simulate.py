@@ -27,6 +27,7 @@ simulation diverges or leaves its box: what came before is written all the same.
 import pathlib
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -34,9 +35,10 @@ from render import files_io, image_io, splat_io, video_io
 from render.image import contact_sheet
 from scripts.shell import command, filming, scenes
 from scripts.shell.outputs_io import filling_folder
-from sim import simulation as simulation_lib
+from sim import motion as motion_lib
+from sim.motion import Motion
 from sim.scene_io import read_scene_file
-from sim.simulation import Motion, Simulation
+from sim.simulation import ReadyScene, gaussians_at, make_simulation
 from sim.trajectory_io import write_trajectory
 
 _SPLATS = flags.DEFINE_string("splats", None, "Splats, or ball or cube.", required=True)
@@ -67,28 +69,25 @@ def main() -> None:
     if splats.mesh is not None:
         raise ValueError(f"expected splats, found a mesh in {_SPLATS.value}")
     up = _UP.value or splats.up
-    simulation = simulation_lib.make_simulation(
-        scene_file, splats.gaussians, _SEED.value, up, _MAX_PARTICLES.value
-    )
-    for note in simulation.setup.notes:
+    ready = make_simulation(scene_file, splats.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
+    for note in ready.notes:
         command.say(note)
-    command.say(_summary(simulation))
+    command.say(_summary(ready))
 
     num_frames = _FRAMES.value or scene_file.frame_num
     with command.progress("simulation", num_frames) as advance:
-        motion = simulation_lib.run(simulation, num_frames, advance)
-    report = simulation_lib.report(simulation, motion)
+        motion = motion_lib.run(ready, num_frames, advance)
+    report = motion_lib.report(ready, motion)
     with filling_folder(out) as folder:
-        write_trajectory(
-            folder / "trajectory.npz", simulation_lib.trajectory_of(simulation, motion)
-        )
-        _write_last(folder / "last.ply", simulation, motion, up)
+        write_trajectory(folder / "trajectory.npz", motion_lib.trajectory_at(ready, motion))
+        last = jax.device_get(gaussians_at(ready.simulation, motion.last))
+        splat_io.write_splats(folder / "last.ply", last, up=up)
         files_io.write_json(folder / "report.json", report)
         files_io.write_json(folder / "config.json", _settings(up))
         shot = filming.Shot(
             width, height, _FPS.value, _AZIMUTH.value, _ELEVATION.value, background, _SCENERY.value
         )
-        _film(folder, simulation, motion, shot)
+        _film(folder, ready, motion, shot)
     if motion.failure:
         raise command.WorkFailed(f"{motion.failure}; what came before is in {out}")
     rate = report["particle_substeps_per_second"]
@@ -96,15 +95,15 @@ def main() -> None:
     command.say(f"wrote {out / 'video.mp4'}: {motion.seconds[-1]:.2f} s of motion{speed}")
 
 
-def _film(folder: pathlib.Path, simulation: Simulation, motion: Motion, shot: filming.Shot) -> None:
+def _film(folder: pathlib.Path, ready: ReadyScene, motion: Motion, shot: filming.Shot) -> None:
     """Writes the video, and some of its frames."""
-    frames, fps = filming.frames_of(simulation, motion, shot)
+    frames, fps = filming.frames_of(ready, motion, shot)
     every = -(-len(frames) // _SHOWN)
     kept: list[np.ndarray] = []
     with command.progress("pictures", len(frames)) as advance:
 
         def pictures() -> Iterator[np.ndarray]:
-            for number, picture in enumerate(filming.film(simulation, motion, shot, frames)):
+            for number, picture in enumerate(filming.film(ready, motion, shot, frames)):
                 if number % every == 0:
                     kept.append(picture)
                 yield picture
@@ -114,21 +113,13 @@ def _film(folder: pathlib.Path, simulation: Simulation, motion: Motion, shot: fi
     image_io.write_image(folder / "frames.png", contact_sheet(kept, columns=4))
 
 
-def _summary(simulation: Simulation) -> str:
-    setup = simulation.setup
-    laws = ", ".join(f"{count} of {law}" for law, count in setup.material.laws)
+def _summary(ready: ReadyScene) -> str:
+    simulation, time_step = ready.simulation, ready.time_step
+    laws = ", ".join(f"{count} of {law}" for law, count in simulation.material.laws)
     return (
-        f"{len(setup.state.x)} particles ({laws}), {simulation.config.num_nodes}^3 nodes, "
-        f"{setup.substep.per_frame} steps of {setup.substep.dt:.3g} s a frame"
+        f"{len(simulation.state.x)} particles ({laws}), {simulation.config.num_nodes}^3 nodes, "
+        f"{time_step.per_frame} steps of {time_step.dt:.3g} s a frame"
     )
-
-
-def _write_last(path, simulation: Simulation, motion: Motion, up: str) -> None:
-    """Writes the splats as they are at the end, in their own space."""
-    moved = simulation_lib.gaussians_in_box(simulation, motion.x[-1], motion.deformation[-1])
-    placement = simulation.setup.placement
-    own = simulation_lib.out_of_box(placement, moved)
-    splat_io.write_splats(path, own, up=up)
 
 
 def _settings(up: str) -> dict:

@@ -111,15 +111,13 @@ def _ready(scene: Scene) -> Play:
         command.warn(warning)
     up = _UP.value or scene.up
     with command.progress("making the scene ready"):
-        simulation = make_playable(
-            scene_file, scene.gaussians, _SEED.value, up, _MAX_PARTICLES.value
-        )
-    for note in simulation.setup.notes:
+        ready = make_playable(scene_file, scene.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
+    for note in ready.notes:
         command.say(note)
-    play = Play(simulation)
+    play = Play(ready)
     command.say(
         f"coarse, to answer at once: {len(play.state.x)} particles, "
-        f"{simulation.config.num_nodes}^3 nodes, steps of {play.dt:.2g} s"
+        f"{ready.simulation.config.num_nodes}^3 nodes, steps of {play.dt:.2g} s"
     )
     with command.progress("compiling the simulation"):
         play.compile()

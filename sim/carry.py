@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from scipy.spatial import cKDTree
 
 from render import harmonics
@@ -33,21 +34,34 @@ _MIN_SCALE = 1e-6  # of a Gaussian's longest axis: flatter has no logarithm to s
 _SOFT = 0.1  # of the reach: nearer particles do not weigh more
 
 
-class Followers(NamedTuple):
-    """Whom each follower follows; the weights of each sum to one."""
+class Neighbours(NamedTuple):
+    """The particles that each of M points follows; the weights of each sum to one."""
 
     index: np.ndarray  # [M, K] int32 particles, the nearest first
     weights: np.ndarray  # [M, K]
 
 
-class Roles(NamedTuple):
-    """Which Gaussians of a scene move with what; those that are not named stay."""
+@struct.dataclass
+class Binding:
+    """Which Gaussians of a scene move with which particles; those that are not named stay."""
 
-    particles: np.ndarray  # [A] int32 particles that are Gaussians
-    gaussians: np.ndarray  # [A] int32 those Gaussians
-    followers: np.ndarray  # [M] int32 Gaussians that follow
-    binding: Followers
-    rest: np.ndarray  # [P, 3] X, metres
+    particles: jax.Array  # [A] int32 particles that are Gaussians; others fill the inside
+    gaussians: jax.Array  # [A] int32 those Gaussians
+    followers: jax.Array  # [M] int32 Gaussians that follow the particles around them
+    neighbours: Neighbours  # of the followers
+    rest: jax.Array  # [P, 3] X, metres
+
+    @property
+    def moving(self) -> jax.Array:
+        """The Gaussians [A + M] that move."""
+        return jnp.concatenate([self.gaussians, self.followers])
+
+    @property
+    def particle_gaussians(self) -> np.ndarray:
+        """The Gaussian [P] that each particle is, -1 for one that fills the inside."""
+        owners = np.full(len(self.rest), -1, np.int32)
+        owners[np.asarray(self.particles)] = self.gaussians
+        return owners
 
 
 def deform(
@@ -112,8 +126,8 @@ def _log_scales(P, unit, max_stretch):
     return jnp.stack([jnp.log(length) + unit for length in held], -1)
 
 
-def bind_followers(rest_means: np.ndarray, particles: np.ndarray, k: int = 8) -> Followers:
-    """Finds whom points follow, on the host.
+def find_neighbours(rest_means: np.ndarray, particles: np.ndarray, k: int = 8) -> Neighbours:
+    """Finds the particles that points follow, on the host.
 
     Args:
       rest_means: [M, 3] points, metres.
@@ -138,11 +152,11 @@ def bind_followers(rest_means: np.ndarray, particles: np.ndarray, k: int = 8) ->
     weights = np.maximum(1.0 - distance, 0.0) ** 2 / (distance**2 + _SOFT**2)
     # All of them at one distance: none is nearer than who would enter.
     weights = np.where(weights.sum(-1, keepdims=True) > 0, weights, 1.0)
-    return Followers(index[:, :k].astype(np.int32), weights / weights.sum(-1, keepdims=True))
+    return Neighbours(index[:, :k].astype(np.int32), weights / weights.sum(-1, keepdims=True))
 
 
 def follow(
-    followers: Followers,
+    neighbours: Neighbours,
     rest_means: jax.Array,
     rest_particles: jax.Array,
     x: jax.Array,
@@ -153,7 +167,7 @@ def follow(
     x_g = sum_k w_k (x_k + F_k (X_g - X_k)) and F_g = sum_k w_k F_k. Differentiable.
 
     Args:
-      followers: of `bind_followers`.
+      neighbours: of `find_neighbours`.
       rest_means: [M, 3] X_g, metres.
       rest_particles: [P, 3] X, metres.
       x: [P, 3] metres.
@@ -163,7 +177,7 @@ def follow(
     # about the middle, where less is lost to rounding.
     middle = jax.lax.stop_gradient(jnp.mean(rest_particles, 0))
     maps = stage(_affine_maps)(rest_particles - middle, x, F)
-    blended = stage(_blend)(maps, followers.index, followers.weights)
+    blended = stage(_blend)(maps, neighbours.index, neighbours.weights)
     F_g = blended[:, :9].reshape(-1, 3, 3)
     return blended[:, 9:] + _apply(F_g, rest_means - middle), F_g
 
@@ -182,33 +196,33 @@ def _blend(maps, index, weights):
     )
 
 
-def assign_roles(
+def bind(
     means: np.ndarray,
-    gaussian_of_particle: np.ndarray,
+    particle_gaussians: np.ndarray,
     followers: np.ndarray,
     rest: np.ndarray,
     k: int = 8,
-) -> Roles:
-    """Says which Gaussians are particles and which follow them, on the host.
+) -> Binding:
+    """Binds Gaussians to particles: those that are particles, and those that follow them.
 
     Args:
       means: [N, 3] of all Gaussians at rest, metres.
-      gaussian_of_particle: [P] int, -1 for particles that fill the inside.
+      particle_gaussians: [P] int, -1 for particles that fill the inside.
       followers: [M] int, Gaussians that follow.
       rest: [P, 3] particles at rest, metres.
       k: neighbours of each follower.
     """
-    owners, followers = (np.asarray(v, np.int32) for v in (gaussian_of_particle, followers))
+    owners, followers = (np.asarray(v, np.int32) for v in (particle_gaussians, followers))
     particles = np.flatnonzero(owners >= 0).astype(np.int32)
-    binding = Followers(np.zeros((0, 1), np.int32), np.zeros((0, 1)))
+    neighbours = Neighbours(np.zeros((0, 1), np.int32), np.zeros((0, 1)))
     if len(followers):
-        binding = bind_followers(np.asarray(means)[followers], rest, k)
-    return Roles(particles, owners[particles], followers, binding, np.asarray(rest))
+        neighbours = find_neighbours(np.asarray(means)[followers], rest, k)
+    return Binding(particles, owners[particles], followers, neighbours, np.asarray(rest))
 
 
 def carry(
     gaussians: Gaussians,
-    roles: Roles,
+    binding: Binding,
     x: jax.Array,
     F: jax.Array,
     max_stretch: float = MAX_STRETCH,
@@ -217,20 +231,18 @@ def carry(
 
     Args:
       gaussians: [N] the scene at rest.
-      roles: who moves with what, from `assign_roles`.
+      binding: who moves with what.
       x: [P, 3] particles, metres.
       F: [P, 3, 3].
       max_stretch: see `deform`.
     """
-    return _carry(gaussians, roles, x, F, max_stretch)
+    return _carry(gaussians, binding, x, F, max_stretch)
 
 
-def _carry_all(gaussians, roles, x, F, max_stretch):
-    x_a, F_a = x[roles.particles], F[roles.particles]
-    x_m, F_m = follow(roles.binding, gaussians.means[roles.followers], roles.rest, x, F)
-    moving = jnp.concatenate([roles.gaussians, roles.followers])
+def _carry_all(gaussians, binding, x, F, max_stretch):
+    moving = binding.moving
     some = jax.tree.map(lambda field: field[moving], gaussians)
-    moved = deform(some, jnp.concatenate([x_a, x_m]), jnp.concatenate([F_a, F_m]), max_stretch)
+    moved = deform(some, *_move_bound(binding, gaussians.means, x, F), max_stretch)
     names = ["means", "quats", "log_scales"]
     if gaussians.harmonics.shape[1] > 1:
         names.append("harmonics")
@@ -245,6 +257,62 @@ def _carry_all(gaussians, roles, x, F, max_stretch):
 
 
 _carry = compiled(_carry_all, static_argnames="max_stretch")
+
+
+def _move_bound(binding, means, x, F) -> tuple[jax.Array, jax.Array]:
+    """Where the moving Gaussians are, [A + M, 3], and their deformation gradients."""
+    rest = means[binding.followers]
+    x_m, F_m = follow(binding.neighbours, rest, binding.rest, x, F)
+    x_a, F_a = x[binding.particles], F[binding.particles]
+    return jnp.concatenate([x_a, x_m]), jnp.concatenate([F_a, F_m])
+
+
+def slots(binding: Binding, num_gaussians: int) -> np.ndarray:
+    """Where each Gaussian [N] is found in the list of the moving ones, then of all at rest."""
+    moving = np.asarray(binding.moving)
+    found = len(moving) + np.arange(num_gaussians, dtype=np.int32)
+    found[moving] = np.arange(len(moving))
+    return found
+
+
+def _moved_covariances(means, covariances, binding, slot, x, F):
+    moved_means, F = _move_bound(binding, means, x, F)
+    moved = _multiply_3x3(_multiply_3x3(F, covariances[binding.moving]), F.mT)
+    both = jnp.concatenate([moved, covariances]).reshape(-1, 9)[:, np.array([0, 1, 2, 4, 5, 8])]
+    # To gather is faster than to scatter.
+    return jnp.concatenate([moved_means, means])[slot], both[slot]
+
+
+_carry_covariances = compiled(_moved_covariances)
+
+
+def carry_covariances(
+    means: jax.Array,
+    covariances: jax.Array,
+    binding: Binding,
+    slot: jax.Array,
+    x: jax.Array,
+    F: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """As `carry`, but F S F^T and no more: no axes, no limit to their stretch, much faster.
+
+    Args:
+      means: [N, 3] of the scene at rest, metres.
+      covariances: [N, 3, 3] likewise.
+      binding: who moves with what.
+      slot: [N] of `slots`.
+      x: [P, 3] particles, metres.
+      F: [P, 3, 3].
+
+    Returns:
+      Means [N, 3] and covariances [N, 6] in the order xx, xy, xz, yy, yz, zz.
+    """
+    return _carry_covariances(means, covariances, binding, slot, x, F)
+
+
+def _multiply_3x3(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Products of matrices [..., 3, 3], without a call to the matrix library."""
+    return sum(a[..., :, k, None] * b[..., None, k, :] for k in range(3))
 
 
 def _apply(matrices: jax.Array, vectors: jax.Array) -> jax.Array:

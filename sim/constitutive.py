@@ -10,7 +10,7 @@ The laws that flow are those of principal logarithmic ("Hencky") stretches e = l
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from sim import polar
 
-Lanes = polar.Lanes
-Properties = dict[str, jax.Array]
+Matrix = polar.Matrix
+Parameters = dict[str, jax.Array]  # of particles, by name: what a law reads
+Projected = tuple[list[jax.Array], jax.Array]  # F and history after plastic flow
 
 
 class Law(NamedTuple):
@@ -35,7 +36,7 @@ class Law(NamedTuple):
 _SMALLEST = 0.05  # of J and sigma in logarithms: below it they go on as straight lines
 
 
-def _guarded_log(x):
+def _guarded_log(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """log(x), and x times its derivative; with a straight line below `_SMALLEST`.
 
     So a collapsed or inverted particle has a finite energy, which falls as it opens again.
@@ -45,18 +46,18 @@ def _guarded_log(x):
     return jnp.log(safe) + (ratio - 1.0), ratio
 
 
-def _row_dot(a, b, i, j):
+def _row_dot(a: Matrix, b: Matrix, i: int, j: int) -> jax.Array:
     return a[3 * i] * b[3 * j] + a[3 * i + 1] * b[3 * j + 1] + a[3 * i + 2] * b[3 * j + 2]
 
 
-def _symmetric(entry, pressure):
+def _symmetric(entry: Callable, pressure: jax.Array) -> list[jax.Array]:
     """The matrix of `entry(i, j)`, i <= j, plus `pressure` on the diagonal."""
     xy, xz, yz = entry(0, 1), entry(0, 2), entry(1, 2)
     xx, yy, zz = (entry(i, i) + pressure for i in range(3))
     return [xx, xy, xz, xy, yy, yz, xz, yz, zz]
 
 
-def _jelly_stress(F, C, p, history):
+def _jelly_stress(F: Matrix, C: Matrix, p: Parameters, history: jax.Array) -> list[jax.Array]:
     """Fixed corotated elasticity: P = 2 mu (F - R) + lam (J - 1) cof F (Stomakhin et al. 2012)."""
     del C, history
     P = [2.0 * p["mu"] * (f - r) for f, r in zip(F, polar.rotation_of(F), strict=True)]
@@ -64,13 +65,13 @@ def _jelly_stress(F, C, p, history):
     return _symmetric(lambda i, j: _row_dot(P, F, i, j), p["lam"] * J * (J - 1.0))
 
 
-def _jelly_energy(F, p, history):
+def _jelly_energy(F: Matrix, p: Parameters, history: jax.Array) -> jax.Array:
     del history
     stretch = sum((f - r) ** 2 for f, r in zip(F, polar.rotation_of(F), strict=True))
     return p["mu"] * stretch + 0.5 * p["lam"] * (polar.determinant(F) - 1.0) ** 2
 
 
-def _neo_hookean_stress(F, C, p, history):
+def _neo_hookean_stress(F: Matrix, C: Matrix, p: Parameters, history: jax.Array) -> list[jax.Array]:
     """mu (F F^T - I) + lam log(J) I (Bonet and Wood 2008)."""
     del C, history
     log_J, slope = _guarded_log(polar.determinant(F))
@@ -78,13 +79,13 @@ def _neo_hookean_stress(F, C, p, history):
     return _symmetric(lambda i, j: p["mu"] * _row_dot(F, F, i, j), pressure)
 
 
-def _neo_hookean_energy(F, p, history):
+def _neo_hookean_energy(F: Matrix, p: Parameters, history: jax.Array) -> jax.Array:
     del history
     log_J, _ = _guarded_log(polar.determinant(F))
     return p["mu"] * (0.5 * (sum(f * f for f in F) - 3.0) - log_J) + 0.5 * p["lam"] * log_J**2
 
 
-def _hencky_stress(F, C, p, history):
+def _hencky_stress(F: Matrix, C: Matrix, p: Parameters, history: jax.Array) -> list[jax.Array]:
     """U diag(2 mu e + lam sum(e)) U^T (Klar et al. 2016)."""
     del C, history
 
@@ -96,17 +97,17 @@ def _hencky_stress(F, C, p, history):
     return polar.symmetric(polar.frame_of(F), principal)
 
 
-def _hencky_energy(F, p, history):
+def _hencky_energy(F: Matrix, p: Parameters, history: jax.Array) -> jax.Array:
     del history
     e = _log_stretches(polar.frame_of(F).sigma)
     return p["mu"] * sum(x * x for x in e) + 0.5 * p["lam"] * sum(e) ** 2
 
 
-def _log_stretches(sigma):
+def _log_stretches(sigma: Sequence[jax.Array]) -> list[jax.Array]:
     return [_guarded_log(s)[0] for s in sigma]
 
 
-def _deviator(e):
+def _deviator(e: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
     """The mean of three arrays, the norm of what is left, and its direction (zero if it is)."""
     mean = (e[0] + e[1] + e[2]) / 3.0
     rest = [x - mean for x in e]
@@ -116,14 +117,16 @@ def _deviator(e):
     return mean, norm, [x / jnp.where(is_zero, 1.0, norm) for x in rest]
 
 
-def _flow(F, plastic_step):
+def _flow(F: Matrix, plastic_step: Callable) -> Projected:
     """Adds to F the change of `plastic_step`: sigma -> (change of sigma, history)."""
     frame = polar.frame_of(F)
     change = polar.between(frame, lambda sigma: plastic_step(sigma)[0])
     return [f + d for f, d in zip(F, change, strict=True)], plastic_step(frame.sigma)[1]
 
 
-def _von_mises(F, mu, strength, hardening, history):
+def _von_mises(
+    F: Matrix, mu: jax.Array, strength: jax.Array, hardening: jax.Array, history: jax.Array
+) -> Projected:
     """Radial return to |2 mu dev e| = strength + hardening * flow (Simo and Hughes 1998).
 
     Args:
@@ -145,7 +148,7 @@ def _von_mises(F, mu, strength, hardening, history):
     return _flow(F, plastic_step)
 
 
-def _metal_project(F, p, history, dt):
+def _metal_project(F: Matrix, p: Parameters, history: jax.Array, dt: jax.Array) -> Projected:
     """Linear hardening; history is the plastic strain."""
     del dt
     hardening = 2.0 * p["mu"] * p["hardening"]
@@ -153,7 +156,7 @@ def _metal_project(F, p, history, dt):
     return _von_mises(F, p["mu"], strength, hardening, history)
 
 
-def _plasticine_project(F, p, history, dt):
+def _plasticine_project(F: Matrix, p: Parameters, history: jax.Array, dt: jax.Array) -> Projected:
     """Strength lost with plastic strain, the history."""
     del dt
     strength = p["yield_stress"] - p["softening"] * history
@@ -163,7 +166,7 @@ def _plasticine_project(F, p, history, dt):
 _BREAKING = 0.1  # share of the yield stress below which plasticine loses its stiffness too
 
 
-def _softened(p, history):
+def _softened(p: Parameters, history: jax.Array) -> Parameters:
     """The properties of plasticine: stiffness goes, smoothly, with the last of the strength."""
     lost = p["softening"] * history / jnp.maximum(p["yield_stress"], 1e-6 * p["mu"])
     left = jnp.clip((1.0 - lost) / _BREAKING, 0.0, 1.0)
@@ -171,15 +174,15 @@ def _softened(p, history):
     return {"mu": factor * p["mu"], "lam": factor * p["lam"]}
 
 
-def _plasticine_stress(F, C, p, history):
+def _plasticine_stress(F: Matrix, C: Matrix, p: Parameters, history: jax.Array) -> list[jax.Array]:
     return _hencky_stress(F, C, _softened(p, history), history)
 
 
-def _plasticine_energy(F, p, history):
+def _plasticine_energy(F: Matrix, p: Parameters, history: jax.Array) -> jax.Array:
     return _hencky_energy(F, _softened(p, history), history)
 
 
-def _sand_project(F, p, history, dt):
+def _sand_project(F: Matrix, p: Parameters, history: jax.Array, dt: jax.Array) -> Projected:
     """Drucker-Prager without cohesion (Klar et al. 2016).
 
     History is the log of the volume gained while falling apart, taken back before the grains
@@ -205,7 +208,7 @@ def _sand_project(F, p, history, dt):
     return _flow(F, plastic_step)
 
 
-def _foam_project(F, p, history, dt):
+def _foam_project(F: Matrix, p: Parameters, history: jax.Array, dt: jax.Array) -> Projected:
     """Viscoplastic flow toward |2 mu dev e| = sqrt(2/3) yield stress (Yue et al. 2015)."""
 
     def plastic_step(sigma):
@@ -224,22 +227,22 @@ def _foam_project(F, p, history, dt):
 _STIFFEST = 10.0  # times its moduli at rest does packed snow get
 
 
-def _packed(p, history):
+def _packed(p: Parameters, history: jax.Array) -> Parameters:
     """Moduli of snow, times exp(hardening (1 - Jp)) (Stomakhin et al. 2013, eq. 2)."""
     exponent = p["hardening"] * -jnp.expm1(jnp.minimum(history, 1.0))
     factor = jnp.exp(jnp.clip(exponent, -math.log(_STIFFEST), math.log(_STIFFEST)))
     return {"mu": factor * p["mu"], "lam": factor * p["lam"]}
 
 
-def _snow_stress(F, C, p, history):
+def _snow_stress(F: Matrix, C: Matrix, p: Parameters, history: jax.Array) -> list[jax.Array]:
     return _jelly_stress(F, C, _packed(p, history), history)
 
 
-def _snow_energy(F, p, history):
+def _snow_energy(F: Matrix, p: Parameters, history: jax.Array) -> jax.Array:
     return _jelly_energy(F, _packed(p, history), history)
 
 
-def _snow_project(F, p, history, dt):
+def _snow_project(F: Matrix, p: Parameters, history: jax.Array, dt: jax.Array) -> Projected:
     """Clamps the stretches (Stomakhin et al. 2013); history is log(Jp)."""
     del dt
 
@@ -256,7 +259,7 @@ _EXPONENT = 7.0  # of the fluid's pressure
 _DENSEST = 0.5  # J of the fluid below which its pressure goes on as a straight line
 
 
-def _fluid_pressure(J, bulk_modulus):
+def _fluid_pressure(J: jax.Array, bulk_modulus: jax.Array) -> tuple[jax.Array, jax.Array]:
     """K / 7 (J^-7 - 1) (Cole 1948), and its integral, the energy, with K = lam + 2/3 mu."""
     safe = jnp.maximum(J, _DENSEST)
     below = J - safe
@@ -268,11 +271,11 @@ def _fluid_pressure(J, bulk_modulus):
     return bulk_modulus * (pressure + below * slope), bulk_modulus * energy
 
 
-def _bulk_modulus(p):
+def _bulk_modulus(p: Parameters) -> jax.Array:
     return p["lam"] + 2.0 / 3.0 * p["mu"]
 
 
-def _fluid_stress(F, C, p, history):
+def _fluid_stress(F: Matrix, C: Matrix, p: Parameters, history: jax.Array) -> list[jax.Array]:
     """Pressure, and 2 viscosity dev(sym C)."""
     del history
     J = polar.determinant(F)
@@ -284,12 +287,12 @@ def _fluid_stress(F, C, p, history):
     )
 
 
-def _fluid_energy(F, p, history):
+def _fluid_energy(F: Matrix, p: Parameters, history: jax.Array) -> jax.Array:
     del history
     return _fluid_pressure(polar.determinant(F), _bulk_modulus(p))[1]
 
 
-def _fluid_project(F, p, history, dt):
+def _fluid_project(F: Matrix, p: Parameters, history: jax.Array, dt: jax.Array) -> Projected:
     """Keeps of F the volume alone."""
     del p, dt
     side = jnp.exp(jnp.log(jnp.maximum(polar.determinant(F), _SMALLEST)) / 3.0)

@@ -107,7 +107,7 @@ class Entries:
             self.refuse(key, what, rows)
         if not all(a[0] < b[0] for a, b in itertools.pairwise(rows)):
             self.refuse(key, what, rows)
-        return [[float(v) for v in row] for row in rows]
+        return tuple(tuple(float(v) for v in row) for row in rows)
 
     def flag(self, key: str, default: bool = False) -> bool:
         found = self.value(key, default)

@@ -35,9 +35,3 @@ def lame_parameters(material: Material) -> tuple[jax.Array, jax.Array]:
     modulus, ratio = jnp.exp(material.log_youngs_modulus), material.poisson_ratio
     shear = modulus / (2.0 * (1.0 + ratio))
     return shear, 2.0 * shear * ratio / (1.0 - 2.0 * ratio)
-
-
-def wave_speed(material: Material) -> jax.Array:
-    """Speed of pressure waves at rest, m/s: what bounds the time step."""
-    shear, lam = lame_parameters(material)
-    return jnp.sqrt((lam + 2.0 * shear) / material.density)

@@ -29,10 +29,12 @@ from scipy.special import expit
 from render.gaussians import Gaussians, covariances, move_gaussians
 from sim import filling as filling_lib
 from sim.boundary import WALL_CELLS
+from sim.carry import Binding, bind
 from sim.material import Material
 from sim.mpm import MpmState, initial_state
-from sim.scene import BOX_REGION, SceneFile, SceneMaterial
-from sim.time_step import Substep, substep
+from sim.scene import SceneFile, SceneMaterial
+from sim.scene_conditions import MovingCuboid, RegionCondition, WindRegion, name_of
+from sim.time_step import TimeStep, choose_time_step
 
 MARGIN_CELLS = WALL_CELLS  # between particles and the edge of the grid
 PARTICLES_PER_CELL = 8  # of our own scenes at most; two along each side
@@ -55,33 +57,33 @@ class Setup(NamedTuple):
 
     state: MpmState
     material: Material
-    substep: Substep
+    time_step: TimeStep
     dx: float  # side of a cell, metres
     placement: Placement
     gaussians: Gaussians  # all of the scene, and those made for what was filled in, if drawn
-    gaussian_of_particle: np.ndarray  # [N] int32; -1: filled in
-    followers: np.ndarray  # int32 Gaussians that follow the particles around them
-    still: np.ndarray  # int32 Gaussians that stay
+    binding: Binding  # of these to the particles, in the splats' own space
     notes: tuple[str, ...]  # what a user should know, one line each
 
 
-class _Roles(NamedTuple):
-    particles: np.ndarray  # [A] bool
-    followers: np.ndarray  # [A] bool
-    still: np.ndarray  # [A] bool
+def into_box(placement: Placement, points: jax.Array) -> jax.Array:
+    """Carries points [..., 3] of the splats' own space into the box."""
+    return placement.scale * points @ placement.rotation.T + placement.shift
 
 
-def into_box(placement: Placement, gaussians: Gaussians) -> Gaussians:
-    """Carries Gaussians from their own space into the box."""
-    return move_gaussians(gaussians, placement.rotation, placement.shift, placement.scale)
+def out_of_box(placement: Placement, x: jax.Array) -> jax.Array:
+    """Carries points [..., 3] of the box into the splats' own space."""
+    return (x - placement.shift) @ placement.rotation / placement.scale
 
 
-def out_of_box(
-    placement: Placement, x: jax.Array, F: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array | None]:
-    """Carries places [..., 3] and deformations [..., 3, 3] back into the splats' own space."""
-    turned = (x - placement.shift) @ placement.rotation / placement.scale
-    return turned, None if F is None else placement.rotation.T @ F @ placement.rotation
+def deformation_out_of_box(placement: Placement, F: jax.Array) -> jax.Array:
+    """Carries deformation gradients [..., 3, 3] of the box into the splats' own space."""
+    return placement.rotation.T @ F @ placement.rotation
+
+
+def gaussians_out_of_box(placement: Placement, gaussians: Gaussians) -> Gaussians:
+    """Carries Gaussians that stand in the box, such as scenery, into the splats' own space."""
+    back, scale = placement.rotation.T, 1.0 / placement.scale
+    return move_gaussians(gaussians, back, -scale * back @ placement.shift, scale)
 
 
 def prepare(
@@ -110,8 +112,8 @@ def prepare(
     rotation = _rotation(scene, up)
     with np.errstate(all="ignore"):  # not all need be finite
         turned = np.asarray(gaussians.means, np.float64) @ rotation.T
-    roles = _roles(scene, gaussians, covariance, turned, notes)
-    index = np.flatnonzero(roles.particles)
+    is_particle, is_follower = _classify(scene, gaussians, covariance, turned, notes)
+    index = np.flatnonzero(is_particle)
     placement = _place(scene, turned[index], rotation)
     scale = float(placement.scale)
     x = scale * turned[index] + np.asarray(placement.shift, np.float64)
@@ -128,8 +130,7 @@ def prepare(
     x = np.concatenate([x, points])
 
     kept = _subsample(scene, x, max_particles, notes)
-    followers = roles.followers.copy()
-    followers[np.setdiff1d(index, owner[kept])] = True
+    is_follower[np.setdiff1d(index, owner[kept])] = True
     x, owner = x[kept], owner[kept]
     material, order = _material(scene, x)
     x, owner = x[order], owner[order]
@@ -137,16 +138,16 @@ def prepare(
     _note_idle_regions(scene, x, notes)
     if scene.filling is not None and scene.filling.visualize:
         gaussians, owner = _draw_filled(gaussians, placement, x, owner)
+    state = _rest_state(scene, x, _volumes(material.laws, x, dx))
+    rest = out_of_box(placement, state.x)
     return Setup(
-        state=_rest_state(scene, x, _volumes(material.laws, x, dx)),
+        state=state,
         material=material,
-        substep=substep(scene, material, dx),
+        time_step=choose_time_step(scene, material, dx),
         dx=dx,
         placement=placement,
         gaussians=gaussians,
-        gaussian_of_particle=owner.astype(np.int32),
-        followers=np.flatnonzero(followers).astype(np.int32),
-        still=np.flatnonzero(roles.still).astype(np.int32),
+        binding=bind(gaussians.means, owner, np.flatnonzero(is_follower), rest),
         notes=tuple(notes),
     )
 
@@ -179,14 +180,17 @@ def _opacities(gaussians: Gaussians) -> np.ndarray:
     return expit(np.asarray(gaussians.logit_opacities, np.float64))
 
 
-def _roles(
+def _classify(
     scene: SceneFile,
     gaussians: Gaussians,
     covariance: np.ndarray,
     turned: np.ndarray,
     notes: list[str],
-) -> _Roles:
-    """Tells particles, followers and what stays apart; `turned` are the turned means [A, 3]."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which Gaussians [A] may be particles, and which follow; the others stay.
+
+    `turned` are the turned means [A, 3].
+    """
     opacities = _opacities(gaussians)
     is_finite = np.isfinite(opacities) & np.all(np.isfinite(turned), -1)
     is_finite &= np.all(np.isfinite(covariance), (-2, -1))
@@ -215,7 +219,7 @@ def _roles(
         )
     if num_faint:
         notes.append(f"{num_faint} Gaussians are too faint to simulate and follow the others")
-    return _Roles(is_opaque, is_inside & ~is_opaque, ~is_inside)
+    return is_opaque, is_inside & ~is_opaque
 
 
 def _place(scene: SceneFile, turned: np.ndarray, rotation: np.ndarray) -> Placement:
@@ -323,11 +327,13 @@ def _rest_state(scene: SceneFile, x: np.ndarray, volumes: np.ndarray) -> MpmStat
 
 def _note_idle_regions(scene: SceneFile, x: np.ndarray, notes: list[str]) -> None:
     for i, condition in enumerate(scene.boundaries):
-        if condition["type"] not in BOX_REGION or condition["type"] == "cuboid":
+        if not isinstance(condition, RegionCondition):
             continue
-        is_chosen = np.abs(x - np.asarray(condition["point"])) < np.asarray(condition["size"])
+        if isinstance(condition, MovingCuboid | WindRegion):  # matter may come there later
+            continue
+        is_chosen = np.abs(x - np.asarray(condition.point)) < np.asarray(condition.size)
         if not np.all(is_chosen, -1).any():
-            notes.append(f"boundary_conditions[{i}] ({condition['type']}) holds no particle")
+            notes.append(f"boundary_conditions[{i}] ({name_of(condition)}) holds no particle")
 
 
 def _draw_filled(

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from render.gaussians import Gaussians, covariances
-from render.stages import compiled
-from sim import carry, particles
-from sim import simulation as simulation_lib
+from sim import carry, motion, particles
 from sim.boundary import Handle
+from sim.motion import Plane
 from sim.mpm import MpmState, rollout
 from sim.scene import SceneFile
-from sim.simulation import Simulation
-from sim.time_step import CFL, largest_dt, substep
+from sim.simulation import ReadyScene, make_simulation
+from sim.time_step import CFL, choose_time_step, largest_dt
 
 MAX_PARTICLES = 2500
 FRAME = 1 / 30  # seconds
@@ -44,7 +43,7 @@ def make_playable(
     seed: int = 0,
     up: str | None = None,
     max_particles: int = MAX_PARTICLES,
-) -> Simulation:
+) -> ReadyScene:
     """Makes a scene ready on a coarse grid, its substep chosen for that.
 
     Raises:
@@ -55,12 +54,12 @@ def make_playable(
     num_nodes = min(num_nodes, scene.n_grid)
     while True:
         scene = dataclasses.replace(scene, n_grid=num_nodes, substep_dt=None)
-        simulation = simulation_lib.make_simulation(scene, gaussians, seed, up, max_particles)
-        share = _per_cell(simulation) / _PER_CELL
+        ready = make_simulation(scene, gaussians, seed, up, max_particles)
+        share = _per_cell(ready) / _PER_CELL
         coarser = max(round(num_nodes * share ** (1 / 3)), fewest)
         # A grid that is a little too fine is no reason to fill the object anew.
         if coarser > 0.9 * num_nodes:
-            return simulation
+            return ready
         num_nodes = coarser
 
 
@@ -74,25 +73,25 @@ def _fewest_nodes(scene: SceneFile) -> int:
     return min(max(fewest, _MIN_NODES), scene.n_grid)
 
 
-def _per_cell(simulation: Simulation) -> float:
-    cell = np.floor(np.asarray(simulation.setup.state.x) / simulation.config.dx).astype(int)
+def _per_cell(ready: ReadyScene) -> float:
+    simulation = ready.simulation
+    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.dx).astype(int)
     return len(cell) / len(np.unique(cell, axis=0))
 
 
 class Play:
     """A simulation that runs on as it is told to. Not safe for several threads."""
 
-    def __init__(self, simulation: Simulation):
-        self.simulation = simulation
-        setup = simulation.setup
-        self.placement = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), setup.placement)
-        self.gaussians, self._covariances = _drawable(setup.gaussians)
-        rest, _ = particles.out_of_box(setup.placement, simulation.roles.rest)
-        self._roles = jax.tree.map(jnp.asarray, simulation.roles._replace(rest=rest))
-        self._places = _places(simulation.roles, len(self.gaussians.means))
+    def __init__(self, ready: ReadyScene):
+        self.scene, self.simulation = ready.scene, ready.simulation
+        self.placement = jax.tree.map(
+            lambda leaf: np.asarray(leaf, np.float64), self.simulation.placement
+        )
+        self.gaussians, self._covariances = _drawable(self.simulation.gaussians)
+        self._slots = carry.slots(self.simulation.binding, len(self.gaussians.means))
         self.has_gravity = True
-        self.handle_speed = _HANDLE_SPEED * simulation.scene.scale
-        self.log10_modulus = math.log10(simulation.scene.material.youngs_modulus)
+        self.handle_speed = _HANDLE_SPEED * self.scene.scale
+        self.log10_modulus = math.log10(self.scene.material.youngs_modulus)
         self._first_log10_modulus = self.log10_modulus
         self._planes = self._make_planes()
         self.set_stiffness(self.log10_modulus)
@@ -100,7 +99,7 @@ class Play:
 
     def restart(self) -> None:
         """Puts all back to the start, and lets go; stiffness and gravity stay as they are."""
-        self.state: MpmState = self.simulation.setup.state
+        self.state: MpmState = self.simulation.state
         self.failure: str | None = None
         self._pace = _BIT * self.dt
         self.let_go()
@@ -108,7 +107,7 @@ class Play:
     def set_stiffness(self, log10_modulus: float) -> None:
         """Makes the main material that stiff, log10 of pascals, the others in proportion."""
         self.log10_modulus = log10_modulus
-        material = self.simulation.setup.material
+        material = self.simulation.material
         change = math.log(10.0) * (log10_modulus - self._first_log10_modulus)
         logs = material.log_youngs_modulus + jnp.float32(change)
         self._material = material.replace(log_youngs_modulus=logs)
@@ -116,8 +115,9 @@ class Play:
 
     def _longest_substep(self) -> float:
         # Its frame need not be divided here: `run` does that.
-        scene, dx = self.simulation.scene, self.simulation.config.dx
-        chosen = substep(dataclasses.replace(scene, frame_dt=1.0), self._material, dx).dt
+        scene, dx = self.scene, self.simulation.config.dx
+        one = dataclasses.replace(scene, frame_dt=1.0)
+        chosen = choose_time_step(one, self._material, dx).dt
         return min(chosen, CFL * largest_dt(self._material, dx, self.handle_speed))
 
     def run(self, seconds: float, budget: float = math.inf) -> float:
@@ -163,7 +163,7 @@ class Play:
         )
 
     def _fails(self, state: MpmState) -> bool:
-        side, when = self.simulation.scene.grid_lim, f"at {float(state.time):.3g} s"
+        side, when = self.scene.grid_lim, f"at {float(state.time):.3g} s"
         if float(state.time) > _LONGEST:
             self.failure = f"stopped after {_LONGEST:g} s: restart it"
         elif bool(state.out_of_grid):
@@ -183,16 +183,18 @@ class Play:
         Covariances go xx, xy, xz, yy, yz, zz. Much faster than `splats`, and what a page needs.
         """
         rest = self.gaussians.means, self._covariances
-        moved = _shapes(*rest, self._roles, self._places, *self._particles())
+        binding = self.simulation.binding
+        moved = carry.carry_covariances(*rest, binding, self._slots, *self._particles())
         return tuple(np.asarray(values) for values in moved)
 
     def splats(self) -> Gaussians:
         """Returns the scene as it is now, in its own space, its higher harmonics turned."""
-        return carry.carry(self.gaussians, self._roles, *self._particles())
+        return carry.carry(self.gaussians, self.simulation.binding, *self._particles())
 
     def _particles(self) -> tuple[jax.Array, jax.Array]:
-        state = self.state  # once: a still is taken while it runs
-        return particles.out_of_box(self.simulation.setup.placement, state.x, state.F)
+        state, placement = self.state, self.simulation.placement  # a still is taken while it runs
+        x = particles.out_of_box(placement, state.x)
+        return x, particles.deformation_out_of_box(placement, state.F)
 
     # The handle.
 
@@ -228,7 +230,7 @@ class Play:
         self._chosen, self._rest = jnp.float32(is_held), jnp.float32(x - place)
         self._place = self._target = place
         # What it holds carries the rest: else a small grip would let a large object sink.
-        mass = np.asarray(self.simulation.setup.material.density * self.state.volume, np.float64)
+        mass = np.asarray(self.simulation.material.density * self.state.volume, np.float64)
         self._frequency = _FREQUENCY * math.sqrt(mass.sum() / mass[is_held].sum())
         return int(is_held.sum())
 
@@ -254,16 +256,14 @@ class Play:
                 target = target - min(depth, 0.0) * normal
         self._target = target
 
-    def _make_planes(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Point and normal of what the handle is not to pull matter through."""
-        scene, config = self.simulation.scene, self.simulation.config
-        planes = [
-            (np.array(p["point"]), np.array(p["normal"])) for p in simulation_lib.obstacles(scene)
-        ]
+    def _make_planes(self) -> list[Plane]:
+        """The planes that the handle does not pull matter through."""
+        scene, config = self.scene, self.simulation.config
+        planes = motion.obstacles(scene)
         margin = particles.MARGIN_CELLS * config.dx
         for normal in np.eye(3):
-            planes.append((np.full(3, margin), normal))
-            planes.append((np.full(3, scene.grid_lim - margin), -normal))
+            planes.append(Plane(np.full(3, margin), normal))
+            planes.append(Plane(np.full(3, scene.grid_lim - margin), -normal))
         return planes
 
     def _moving_handle(self, seconds: float) -> Handle:
@@ -286,12 +286,11 @@ class Play:
 
     def into_box(self, places) -> np.ndarray:
         """Carries places [..., 3] of the splats' own space into the box."""
-        placement = self.placement
-        return placement.scale * np.asarray(places) @ placement.rotation.T + placement.shift
+        return particles.into_box(self.placement, np.asarray(places))
 
     def out_of_box(self, x) -> np.ndarray:
         """Carries places [..., 3] of the box into the splats' own space."""
-        return np.asarray(particles.out_of_box(self.placement, np.asarray(x))[0])
+        return particles.out_of_box(self.placement, np.asarray(x, np.float64))
 
 
 def _drawable(gaussians: Gaussians) -> tuple[Gaussians, jax.Array]:
@@ -309,32 +308,6 @@ def _drawable(gaussians: Gaussians) -> tuple[Gaussians, jax.Array]:
     return gaussians.replace(logit_opacities=logits), spread
 
 
-def _places(roles: carry.Roles, num_gaussians: int) -> np.ndarray:
-    """Where each Gaussian [A] is found in a list of particles, then followers, then all at rest."""
-    moving = np.concatenate([roles.gaussians, roles.followers])
-    places = len(moving) + np.arange(num_gaussians, dtype=np.int32)
-    places[moving] = np.arange(len(moving))
-    return places
-
-
-def _moved_shapes(means, spread, roles: carry.Roles, places, x, F):
-    """As `carry.carry`, but F S F^T and no more: no axes, no limit to their stretch."""
-    rest = means[roles.followers]
-    x_m, F_m = carry.follow(roles.binding, rest, roles.rest, x, F)
-    moving = jnp.concatenate([roles.gaussians, roles.followers])
-    x, F = jnp.concatenate([x[roles.particles], x_m]), jnp.concatenate([F[roles.particles], F_m])
-    moved = _multiply(_multiply(F, spread[moving]), F.mT)
-    both = jnp.concatenate([moved, spread]).reshape(-1, 9)[:, np.array([0, 1, 2, 4, 5, 8])]
-    # To gather is faster than to scatter.
-    return jnp.concatenate([x, means])[places], both[places]
-
-
-def _multiply(a, b):
-    """Products of matrices [..., 3, 3], without a call to the matrix library."""
-    return sum(a[..., :, k, None] * b[..., None, k, :] for k in range(3))
-
-
-_shapes = compiled(_moved_shapes)
 _covariances_of = jax.jit(covariances)
 
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from render.stages import stage
 
-Lanes = Sequence[jax.Array]  # nine arrays [...], row after row
+Matrix = Sequence[jax.Array]  # nine arrays [...], row after row
 
 
-def multiply(a: Lanes, b: Lanes) -> list[jax.Array]:
+def multiply(a: Matrix, b: Matrix) -> list[jax.Array]:
     """The product `a b`."""
     return [
         a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j]
@@ -26,11 +26,11 @@ def multiply(a: Lanes, b: Lanes) -> list[jax.Array]:
     ]
 
 
-def transpose(a: Lanes) -> list[jax.Array]:
+def transpose(a: Matrix) -> list[jax.Array]:
     return [a[3 * j + i] for i in range(3) for j in range(3)]
 
 
-def cofactor(a: Lanes) -> list[jax.Array]:
+def cofactor(a: Matrix) -> list[jax.Array]:
     """The cofactors: the determinant times the inverse's transpose."""
     a, b, c, d, e, f, g, h, i = a
     return [
@@ -40,13 +40,13 @@ def cofactor(a: Lanes) -> list[jax.Array]:
     ]
 
 
-def determinant(a: Lanes) -> jax.Array:
+def determinant(a: Matrix) -> jax.Array:
     a, b, c, d, e, f, g, h, i = a
     return a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g)
 
 
 @jax.custom_jvp
-def rotation_of(F: Lanes) -> list[jax.Array]:
+def rotation_of(F: Matrix) -> list[jax.Array]:
     """The rotation R nearest to F: F = R S, with S symmetric.
 
     R maximises tr(R^T F). Where F is inverted S has one negative eigenvalue, the smallest in size
@@ -72,11 +72,11 @@ def _rotation_of_jvp(primals, tangents):
     return R, stage(_turn)(R, w)
 
 
-def _apply(a: Lanes, v: Sequence[jax.Array]) -> list[jax.Array]:
+def _apply(a: Matrix, v: Sequence[jax.Array]) -> list[jax.Array]:
     return [a[3 * i] * v[0] + a[3 * i + 1] * v[1] + a[3 * i + 2] * v[2] for i in range(3)]
 
 
-def _axial(a: Lanes) -> list[jax.Array]:
+def _axial(a: Matrix) -> list[jax.Array]:
     return [a[7] - a[5], a[2] - a[6], a[3] - a[1]]
 
 
@@ -91,7 +91,7 @@ def _turn(R, w):
     return multiply(R, [zero, -w[2], w[1], w[2], zero, -w[0], -w[1], w[0], zero])
 
 
-def _spin_response(R: Lanes, F: Lanes) -> list[jax.Array]:
+def _spin_response(R: Matrix, F: Matrix) -> list[jax.Array]:
     """The inverse of tr(S) I - S; large but finite where that is singular."""
     S = multiply(transpose(R), F)
     xy, xz, yz = 0.5 * (S[1] + S[3]), 0.5 * (S[2] + S[6]), 0.5 * (S[5] + S[7])
@@ -202,7 +202,7 @@ _PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 @jax.custom_jvp
-def svd(F: Lanes) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
+def svd(F: Matrix) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
     """Singular value decomposition F = U diag(sigma) V^T with proper rotations U and V.
 
     Args:
@@ -256,13 +256,13 @@ class Frame(NamedTuple):
     U and V are held fixed: what moves with F is U^T F V, diagonal but for rounding.
     """
 
-    U: Lanes  # a rotation
-    V: Lanes  # a rotation
+    U: Matrix  # a rotation
+    V: Matrix  # a rotation
     sigma: list[jax.Array]  # the diagonal, in no order; its smallest negative if F is inverted
     mixed: list[jax.Array]  # the entries 01, 10, 02, 20, 12, 21
 
 
-def frame_of(F: Lanes) -> Frame:
+def frame_of(F: Matrix) -> Frame:
     """The singular value decomposition of F, ready for `symmetric` and `between`.
 
     Scalar functions of its `sigma` that treat all three alike have exact derivatives too.

@@ -6,36 +6,18 @@ kilograms, seconds, pascals, radians; only rotations and cameras stay in degrees
 
 The object stands in the box [0, grid_lim]^3: its longest side is `scale`, its middle at `centre`.
 
-Each boundary condition is a dict of plain floats, ints and lists, every field there, and besides
-those named here `type`, `start_time` (0 if not given) and `end_time` (1000), seconds. Positions are
-metres in the box. `size` is half of the sides: a region is |x - point| < size on each axis, and
-*chosen* means the particles that lie in the region at the start. `normal` has length one.
-
-| type | fields | what |
-| --- | --- | --- |
-| `bounding_box` | | walls, 3 cells from the edge: nothing flows outwards there, along them it slips |
-| `cuboid` | `point`, `size`, `velocity` [3], `reset` 0 or 1 | grid nodes inside move at `velocity`, and so does the cuboid; `reset`: they stand still for 15 substeps afterwards |
-| `particle_impulse` | `force` [3] N on each chosen particle, `num_dt`, `point`, `size` | `end_time` is num_dt substeps of the file after `start_time`; a longer substep is to take its share: dv = force / mass * (seconds of the substep inside [start, end]) |
-| `enforce_particle_translation` | `point`, `size`, `velocity` [3] | chosen particles have this velocity |
-| `enforce_particle_velocity_rotation` | `point`, `normal`, `half_height_and_radius` [2], `rotation_scale` rad/s, `translation_scale` m/s | those chosen in the cylinder: v = translation_scale n - rotation_scale n x (x - point); minus is PhysGaussian's own |
-| `surface_collider` | `point`, `normal` (out of the solid), `surface`, `friction` | a half space; `surface` is sticky, slip, separate or cut |
-| `release_particles_sequentially` | `normal`, `start_position`, `end_position`, `num_layers` | all stand still; layer by layer they are let go, from start to end along the normal |
-| `wind` | `velocity` [3], `rate` 1/s, `gust` in [0, 1], `gust_frequency` Hz, `point`, `size` | matter inside takes on the wind: dv/dt = rate (wind - v) |
-| `force` | `curve` [[t, fx, fy, fz], ...] N in total on the chosen, `point`, `size` | linear between, held before and after; a constant `force` becomes a curve of one row |
-| `drag` | `path` [[t, x, y, z], ...], `frequency` Hz (8), `point`, `size` | a spring pulls the chosen so that their middle follows the handle |
-| `pin` | `point`, `size` | what is inside does not move; at least a cell wide |
-| `sphere` | `path` [[t, x, y, z], ...], `radius`, `surface`, `friction` | a ball that moves, as collider, there from start to end; a `point` at time 0 and a `velocity` become a path |
-"""  # noqa: E501
+Boundary conditions: `scene_conditions.py`.
+"""
 
 import dataclasses
-from typing import Any
+
+from sim.scene_conditions import BoundaryCondition
 
 MATERIALS = (
     *("jelly", "metal", "sand", "foam", "snow", "plasticine"),
     *("neo_hookean", "hencky", "fluid"),
 )
 SURFACES = ("sticky", "slip", "separate", "cut")
-BOX_REGION = ("cuboid", "particle_impulse", "enforce_particle_translation", "force", "drag", "pin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +91,7 @@ class SceneFile:
     boxes: tuple[MaterialBox, ...]
     gravity: tuple[float, float, float]  # m/s^2
     # Time.
-    substep_dt: float | None  # None: chosen by `particles.substep`
+    substep_dt: float | None  # None: chosen by `time_step.py`
     frame_dt: float
     frame_num: int
     # Space.
@@ -131,6 +113,6 @@ class SceneFile:
     # What is simulated.
     max_particles: int | None
     filling: Filling | None
-    boundaries: tuple[dict[str, Any], ...]  # see the module's table
+    boundaries: tuple[BoundaryCondition, ...]
     camera: SceneCamera
     warnings: tuple[str, ...]  # one line each: what was ignored or converted

@@ -26,9 +26,9 @@ from sim.scene import (
     SceneFile,
     SceneMaterial,
 )
+from sim.scene_conditions import CONDITIONS, FOREVER, BoundaryCondition
 
 _MAX_E_1E7_PA = 10.0
-_FOREVER = 1e3  # seconds; the decoder's
 _MAX_GRID = 1024  # cells a side: a thousand million of them
 _SNOW_HARDENING = 10.0  # Stomakhin et al. 2013, table 1
 _YIELDING = ("metal", "foam", "plasticine")  # without a yield stress they are puddles
@@ -309,11 +309,12 @@ def _read_camera(file: Entries) -> SceneCamera:
     )
 
 
-def _read_boundary(entries: Entries, substep_dt: float | None) -> dict[str, Any]:
+def _read_boundary(entries: Entries, substep_dt: float | None) -> BoundaryCondition:
     kind = entries.choice("type", tuple(_BOUNDARIES))
-    found: dict[str, Any] = {"type": kind}
-    found["start_time"] = entries.number("start_time", "not negative", 0.0)
-    found["end_time"] = entries.number("end_time", "any", _FOREVER)
+    found: dict[str, Any] = {
+        "start_time": entries.number("start_time", "not negative", 0.0),
+        "end_time": entries.number("end_time", "any", FOREVER),
+    }
     for key, how, default in _BOUNDARIES[kind]:
         found[key] = _read_field(entries, key, how, default)
     if kind == "particle_impulse":  # lasts for substeps of the file, whatever ours will be
@@ -322,18 +323,18 @@ def _read_boundary(entries: Entries, substep_dt: float | None) -> dict[str, Any]
         force = found.pop("force")
         _refuse_both(entries, force=force, curve=found["curve"])
         if force is not None:
-            found["curve"] = [[0.0, *force]]
+            found["curve"] = ((0.0, *force),)
     elif kind == "sphere":
         start, velocity = found.pop("point"), found.pop("velocity")
         _refuse_both(entries, point=start, path=found["path"])
         if start is not None:
             end = found["end_time"]
             there = [a + end * b for a, b in zip(start, velocity, strict=True)]
-            found["path"] = [[0.0, *start], [end, *there]]
+            found["path"] = ((0.0, *start), (end, *there))
     if entries.is_si and found["end_time"] <= found["start_time"]:
         what = f"a time after the start_time {found['start_time']:g}"
         entries.refuse("end_time", what, found["end_time"])
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
+    return CONDITIONS[kind](**found)
 
 
 def _refuse_both(entries: Entries, **found: Any) -> None:
@@ -353,7 +354,7 @@ def _read_field(entries: Entries, key: str, how: str, default: Any) -> Any:
     if how == "pair":
         return entries.numbers(key, 2, "not negative", default)
     if how == "flag":
-        return int(entries.flag(key, bool(default)))
+        return entries.flag(key, bool(default))
     if how == "surface":
         return _read_surface(entries, key)
     return entries.number(key, how, default)

@@ -28,8 +28,8 @@ from sim.scene import SceneFile
 CFL = 0.5
 
 
-class Substep(NamedTuple):
-    """A time step that divides a frame."""
+class TimeStep(NamedTuple):
+    """A substep that divides a frame."""
 
     dt: float  # seconds
     per_frame: int
@@ -44,7 +44,7 @@ def largest_dt(material: Material, dx: float, speed: float = 0.0) -> float:
     return _largest_dt(material, dx, speed, is_at_rest=True)
 
 
-def substep(scene: SceneFile, material: Material, dx: float) -> Substep:
+def choose_time_step(scene: SceneFile, material: Material, dx: float) -> TimeStep:
     """Chooses the substep of a scene, or checks the one it gives, and fits it into a frame.
 
     Args:
@@ -66,7 +66,7 @@ def substep(scene: SceneFile, material: Material, dx: float) -> Substep:
             f"cells of {dx:g} m allow, found {wanted:g} in {scene.path}"
         )
     per_frame = max(1, math.ceil(scene.frame_dt / wanted - 1e-6))
-    return Substep(scene.frame_dt / per_frame, per_frame, bound)
+    return TimeStep(scene.frame_dt / per_frame, per_frame, bound)
 
 
 def _largest_dt(material: Material, dx: float, speed: float, is_at_rest: bool) -> float:
@@ -89,18 +89,8 @@ def _start_speed(scene: SceneFile) -> float:
 
 def _later_speed(scene: SceneFile) -> float:
     """How fast matter may get by falling through the box and by what the scene moves."""
-    speeds = [math.sqrt(2.0 * math.hypot(*scene.gravity) * scene.grid_lim)]
-    for condition in scene.boundaries:
-        speeds.append(math.hypot(*condition.get("velocity", ())))
-        if "rotation_scale" in condition:
-            radius = condition["half_height_and_radius"][1]
-            turning = condition["rotation_scale"] * radius
-            speeds.append(math.hypot(turning, condition["translation_scale"]))
-        path = np.asarray(condition.get("path", np.zeros((1, 4))))
-        if len(path) > 1:
-            moved = np.linalg.norm(np.diff(path[:, 1:], axis=0), axis=-1)
-            speeds.append(float(np.max(moved / np.diff(path[:, 0]))))
-    return max(speeds)
+    falling = math.sqrt(2.0 * math.hypot(*scene.gravity) * scene.grid_lim)
+    return max([falling, *(condition.top_speed for condition in scene.boundaries)])
 
 
 def _floor(value: float) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 
 from render.files_io import read_arrays, replacing
 from render.gaussians import Gaussians
-from sim.carry import Followers, Roles, bind_followers, carry, follow
+from sim.carry import Binding, Neighbours, carry, find_neighbours, follow
 
 _SHAPES = {"means": (3,), "quats": (4,), "log_scales": (3,), "deformation": (3, 3)}
 _PARTNERS = {
@@ -58,7 +58,7 @@ class Trajectory(NamedTuple):
 def gaussians_at(scene: Gaussians, trajectory: Trajectory, frame: int) -> Gaussians:
     """Returns the scene as it is at a frame, its harmonics too where matter turns them."""
     if trajectory.deformation is not None:
-        return carry(scene, roles_of(trajectory), *_particles_at(trajectory, frame))
+        return carry(scene, binding_of(trajectory), *_particles_at(trajectory, frame))
     moved = {
         name: jnp.asarray(values[frame], jnp.float32)
         for name in _SHAPES
@@ -73,7 +73,7 @@ def gaussians_at(scene: Gaussians, trajectory: Trajectory, frame: int) -> Gaussi
 
 
 def vertices_at(
-    vertices: np.ndarray, trajectory: Trajectory, frame: int, binding: Followers | None = None
+    vertices: np.ndarray, trajectory: Trajectory, frame: int, neighbours: Neighbours | None = None
 ) -> np.ndarray:
     """Returns where the vertices [V, 3] of a mesh in the scene's space are at a frame.
 
@@ -83,26 +83,53 @@ def vertices_at(
       vertices: at rest, metres.
       trajectory: one with `deformation`.
       frame: from zero.
-      binding: `bind_followers(vertices, trajectory.rest)`; found again at each call without it.
+      neighbours: `find_neighbours(vertices, trajectory.rest)`; found at each call without it.
     """
-    if binding is None:
-        binding = bind_followers(vertices, trajectory.rest)
+    if neighbours is None:
+        neighbours = find_neighbours(vertices, trajectory.rest)
     x, F = _particles_at(trajectory, frame)
     vertices, rest = (jnp.asarray(v, jnp.float32) for v in (vertices, trajectory.rest))
-    return np.asarray(follow(binding, vertices, rest, x, F)[0])
+    return np.asarray(follow(neighbours, vertices, rest, x, F)[0])
 
 
-def roles_of(trajectory: Trajectory) -> Roles:
+def binding_of(trajectory: Trajectory) -> Binding:
     """Says which Gaussians the particles of a trajectory move."""
     index = trajectory.index
     if index is None:
         index = np.arange(len(trajectory.rest), dtype=np.int32)
     particles = np.flatnonzero(index >= 0).astype(np.int32)
-    followers, binding = np.zeros(0, np.int32), Followers(np.zeros((0, 1), int), np.zeros((0, 1)))
+    followers, neighbours = (
+        np.zeros(0, np.int32),
+        Neighbours(np.zeros((0, 1), int), np.zeros((0, 1))),
+    )
     if trajectory.followers is not None:
         followers = trajectory.followers
-        binding = Followers(trajectory.neighbours, trajectory.weights)
-    return Roles(particles, index[particles], followers, binding, np.float32(trajectory.rest))
+        neighbours = Neighbours(trajectory.neighbours, trajectory.weights)
+    return Binding(particles, index[particles], followers, neighbours, np.float32(trajectory.rest))
+
+
+def trajectory_of(
+    seconds: np.ndarray, x: np.ndarray, F: np.ndarray, binding: Binding
+) -> Trajectory:
+    """Makes the trajectory of bound particles.
+
+    Args:
+      seconds: [F].
+      x: [F, N, 3] metres, in the space of the binding.
+      F: [F, N, 3, 3] deformation gradients, likewise.
+      binding: of a scene's Gaussians to the particles.
+    """
+    has_followers = len(binding.followers) > 0
+    return Trajectory(
+        seconds=np.float32(seconds),
+        means=np.asarray(x, np.float32),
+        index=binding.particle_gaussians,
+        deformation=np.asarray(F, np.float32),
+        rest=np.asarray(binding.rest, np.float32),
+        followers=np.asarray(binding.followers) if has_followers else None,
+        neighbours=np.asarray(binding.neighbours.index) if has_followers else None,
+        weights=np.asarray(binding.neighbours.weights) if has_followers else None,
+    )
 
 
 def _particles_at(trajectory: Trajectory, frame: int) -> tuple[np.ndarray, np.ndarray]:

@@ -178,7 +178,7 @@ def cloud(count, seed=3):
 def test_followers_follow_any_affine_motion(num_particles):
     with jax.enable_x64(True):
         rest, points = cloud(num_particles), cloud(50, seed=4)
-        binding = carry.bind_followers(points, rest)
+        binding = carry.find_neighbours(points, rest)
         np.testing.assert_allclose(binding.weights.sum(-1), 1.0, rtol=1e-14)
         assert binding.index.shape == binding.weights.shape == (50, min(8, num_particles))
         assert num_particles > 8 or binding.weights.min() > 0  # all of them have a say
@@ -192,7 +192,7 @@ def test_followers_follow_any_affine_motion(num_particles):
 def test_a_follower_moves_as_the_mean_of_what_its_neighbours_say():
     with jax.enable_x64(True):
         rest, points = cloud(30), cloud(4, seed=4)
-        binding = carry.bind_followers(points, rest, k=5)
+        binding = carry.find_neighbours(points, rest, k=5)
         x, F = jnp.asarray(cloud(30, seed=6)), gradients_of_motion(30)
         found, stretch = follow(binding, points, rest, x, F)
         for m in range(4):
@@ -206,7 +206,7 @@ def test_neighbouring_followers_do_not_tear():
     rest = cloud(300)
     way = np.linspace(0, 1, 20_001)[:, None]
     points = (1 - way) * [0.1, 0.2, 0.3] + way * [0.9, 0.7, 0.8]
-    binding = carry.bind_followers(points, rest)
+    binding = carry.find_neighbours(points, rest)
     full = np.zeros((len(points), len(rest)))
     np.put_along_axis(full, binding.index, binding.weights, -1)
     step = np.abs(np.diff(full, axis=0)).sum(-1)
@@ -217,10 +217,10 @@ def test_neighbouring_followers_do_not_tear():
 
 def test_particles_in_one_place_and_at_one_distance_share_alike():
     ring = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1.0]])
-    np.testing.assert_allclose(carry.bind_followers(np.zeros((1, 3)), ring, k=3).weights, 1 / 3)
-    at_particles = carry.bind_followers(ring, ring, k=5).weights
+    np.testing.assert_allclose(carry.find_neighbours(np.zeros((1, 3)), ring, k=3).weights, 1 / 3)
+    at_particles = carry.find_neighbours(ring, ring, k=5).weights
     assert 0.9 < at_particles[:, 0].min() <= at_particles[:, 0].max() < 0.999  # smooth there too
-    same = carry.bind_followers(np.zeros((1, 3)), np.zeros((9, 3)), k=4)
+    same = carry.find_neighbours(np.zeros((1, 3)), np.zeros((9, 3)), k=4)
     np.testing.assert_allclose(same.weights, 0.25)
 
 
@@ -234,13 +234,13 @@ def test_particles_in_one_place_and_at_one_distance_share_alike():
 )
 def test_nobody_to_follow_is_refused(points, particles, line):
     with pytest.raises(ValueError, match=line):
-        carry.bind_followers(points, particles)
+        carry.find_neighbours(points, particles)
 
 
 def test_gradients_of_followers_are_those_of_finite_differences():
     with jax.enable_x64(True):
         rest, points = cloud(12), cloud(3, seed=4)
-        binding = carry.bind_followers(points, rest, k=4)
+        binding = carry.find_neighbours(points, rest, k=4)
         x, F = jnp.asarray(cloud(12, seed=6)), gradients_of_motion(12)
 
         def seen(points, rest, x, F):
@@ -250,17 +250,17 @@ def test_gradients_of_followers_are_those_of_finite_differences():
         check_grads(jax.jit(seen), (points, rest, x, F), 1, ["rev"], atol=1e-6, rtol=1e-6)
 
 
-def test_a_scene_moves_by_the_roles_of_its_gaussians():
+def test_a_scene_moves_by_the_binding_of_its_gaussians():
     with jax.enable_x64(True):
         scene = splats(12, degree=1)
         owners = np.array([7, -1, 2, 0, -1])  # two particles are no Gaussian
         rest = np.array(cloud(5))
         rest[owners >= 0] = np.asarray(scene.means)[owners[owners >= 0]]
         followers = np.array([9, 1])
-        roles = carry.assign_roles(scene.means, owners, followers, rest, k=3)
+        binding = carry.bind(scene.means, owners, followers, rest, k=3)
         x, F = jnp.asarray(cloud(5, seed=7)), gradients_of_motion(5)
-        moved = carry.carry(scene, roles, x, F)
-        x_m, F_m = follow(roles.binding, scene.means[followers], rest, x, F)
+        moved = carry.carry(scene, binding, x, F)
+        x_m, F_m = follow(binding.neighbours, scene.means[followers], rest, x, F)
         kept = np.setdiff1d(np.arange(12), [7, 2, 0, 9, 1])
         take = lambda rows: jax.tree.map(lambda leaf: leaf[rows], moved)  # noqa: E731
         some = lambda rows: jax.tree.map(lambda leaf: leaf[rows], scene)  # noqa: E731
@@ -281,15 +281,15 @@ def test_a_whole_scene_is_differentiable():
     rest = np.float32(cloud(10))
     owners = np.full(10, -1)
     owners[:2] = [4, 5]
-    roles = carry.assign_roles(scene.means, owners, np.array([0, 1, 2]), rest, k=4)
+    binding = carry.bind(scene.means, owners, np.array([0, 1, 2]), rest, k=4)
 
     def total(scene, x, F):
-        moved = carry.carry(scene, roles, x, F)
+        moved = carry.carry(scene, binding, x, F)
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(moved))
 
     F = jnp.asarray(gradients_of_motion(10), jnp.float32)
     _, x_bar, F_bar = jax.jit(jax.grad(total, (0, 1, 2)))(scene, rest, F)
-    follows = np.isin(np.arange(10), roles.binding.index[roles.binding.weights > 0])
+    follows = np.isin(np.arange(10), binding.neighbours.index[binding.neighbours.weights > 0])
     is_used = follows | (owners >= 0)
     np.testing.assert_array_equal(np.abs(x_bar).sum(-1) > 0, is_used)
     np.testing.assert_array_equal(np.abs(F_bar).sum((1, 2)) > 0, is_used)

@@ -9,10 +9,10 @@ from sim.boundary import hold_particles, push_particles
 from sim.conditions import make_conditions
 from sim.material import Material
 from sim.mpm import MpmConfig, initial_state, rollout
+from sim.scene_conditions import CONDITIONS, TotalForce
 from sim.substep import GridConfig
 
 SIDE, NODES = 0.6, 20
-SPAN = {"start_time": 0.0, "end_time": 1000.0}
 WHOLE = {"point": [0.3, 0.3, 0.3], "size": [0.3, 0.3, 0.3]}
 DT, DENSITY = 1e-3, 1000.0
 
@@ -29,7 +29,7 @@ def run(entries, seconds, state=None, gravity=(0, 0, 0), **material):
     count = len(state.x)
     stuff = {"log_youngs_modulus": np.log(2e3), "poisson_ratio": 0.2, "density": DENSITY}
     stuff = {name: jnp.full(count, value) for name, value in (stuff | material).items()}
-    entries = [SPAN | entry for entry in entries]
+    entries = [CONDITIONS[entry.pop("type")](**entry) for entry in map(dict, entries)]
     mass = stuff["density"] * state.volume
     conditions = make_conditions(entries, gravity, state.x, mass)
     config = MpmConfig(num_nodes=NODES, side=SIDE)
@@ -172,7 +172,7 @@ def test_what_holds_no_particle_is_told_of():
 def test_forces_have_gradients():
     state = block()
     mass = jnp.full(len(state.x), DENSITY * 0.015**3)
-    entry = {"type": "force", **WHOLE, "curve": [[0.0, 1.0, 0, 0], [0.1, 2.0, 0, 0]], **SPAN}
+    entry = TotalForce(**WHOLE, curve=((0.0, 1.0, 0, 0), (0.1, 2.0, 0, 0)))
     (force,) = make_conditions([entry], (0, 0, 0), state.x, mass).on_particles
 
     def speed(value):

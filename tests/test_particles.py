@@ -11,9 +11,16 @@ import pytest
 
 from render.gaussians import Gaussians, covariances
 from sim.material import Material
-from sim.particles import Placement, into_box, out_of_box, prepare
+from sim.particles import (
+    Placement,
+    deformation_out_of_box,
+    gaussians_out_of_box,
+    into_box,
+    out_of_box,
+    prepare,
+)
 from sim.scene_io import read_scene_file
-from sim.time_step import CFL, largest_dt, substep
+from sim.time_step import CFL, choose_time_step, largest_dt
 
 THEIRS = pathlib.Path(__file__).parent / "data" / "scenes"
 
@@ -100,25 +107,27 @@ def test_the_way_into_the_box_and_back(tmp_path):
     keys = {"rotation_degree": [30, 50], "rotation_axis": [1, 0]}
     gaussians = make_gaussians(block(at=(3.0, 1.0, 0.0)))
     setup = prepare(scene_of(tmp_path, **keys), gaussians)
-    moved = into_box(setup.placement, gaussians)
-    np.testing.assert_allclose(moved.means[setup.gaussian_of_particle], setup.state.x, atol=2e-6)
-    back, F = out_of_box(setup.placement, moved.means, setup.state.F)
-    np.testing.assert_allclose(back, gaussians.means, atol=5e-6)
+    places = into_box(setup.placement, gaussians.means)
+    owner = setup.binding.particle_gaussians
+    np.testing.assert_allclose(places[owner], setup.state.x, atol=2e-6)
+    np.testing.assert_allclose(out_of_box(setup.placement, places), gaussians.means, atol=5e-6)
+    np.testing.assert_allclose(setup.binding.rest, gaussians.means[owner], atol=5e-6)
+    F = deformation_out_of_box(setup.placement, setup.state.F)
     np.testing.assert_allclose(F, setup.state.F, atol=1e-6)
     # F S F^T may be taken in either space.
-    F = jnp.asarray(np.random.default_rng(0).normal(size=(len(moved.means), 3, 3)), jnp.float32)
-    inside = F @ covariances(moved) @ F.mT
-    _, outer = out_of_box(setup.placement, moved.means, F)
-    outside = outer @ covariances(gaussians) @ outer.mT
+    F = jnp.asarray(np.random.default_rng(0).normal(size=(len(places), 3, 3)), jnp.float32)
+    inside = F @ covariances(gaussians) @ F.mT
+    back = gaussians_out_of_box(setup.placement, gaussians)
+    outer = deformation_out_of_box(setup.placement, F)
+    outside = outer @ covariances(back) @ outer.mT
     rotation, scale = setup.placement.rotation, setup.placement.scale
     np.testing.assert_allclose(scale**2 * rotation @ outside @ rotation.T, inside, atol=1e-7)
 
 
 def test_a_placement_is_a_pytree():
     placement = Placement(jnp.asarray(2.0), jnp.eye(3), jnp.ones(3))
-    x, none = jax.jit(out_of_box)(placement, jnp.full((4, 3), 5.0))
+    x = jax.jit(out_of_box)(placement, jnp.full((4, 3), 5.0))
     np.testing.assert_allclose(x, 2.0)
-    assert none is None
 
 
 def test_ours_stands_where_it_is_told(tmp_path):
@@ -169,11 +178,11 @@ def test_each_gaussian_has_one_role(tmp_path):
     )
     area = [-1, 1, -1, 1, -1, 1]
     setup = prepare(scene_of(tmp_path, sim_area=area), gaussians)
-    everyone = np.concatenate([setup.gaussian_of_particle, setup.followers, setup.still])
-    np.testing.assert_array_equal(np.sort(everyone), np.arange(len(means)))
+    still = np.setdiff1d(np.arange(len(means)), setup.binding.moving)
+    np.testing.assert_array_equal(still, [3, *range(len(means) // 2, len(means))])
     faint = np.arange(0, len(means) // 2, 7)
-    np.testing.assert_array_equal(setup.followers, faint)
-    np.testing.assert_array_equal(setup.still, [3, *range(len(means) // 2, len(means))])
+    np.testing.assert_array_equal(setup.binding.followers, faint)
+    assert not np.isin(setup.binding.gaussians, faint).any()
     assert "left out 1 Gaussians that are not finite" in setup.notes
     assert any(f"{len(faint)} Gaussians are too faint" in note for note in setup.notes)
 
@@ -183,7 +192,7 @@ def test_the_sim_area_is_of_the_turned_splats(tmp_path):
     keys = {"rotation_degree": [90], "rotation_axis": [2], "sim_area": [-9, 9, 2, 4, -9, 9]}
     setup = prepare(scene_of(tmp_path, **keys), make_gaussians(means))  # x goes to y
     count = len(means) // 2
-    np.testing.assert_array_equal(setup.gaussian_of_particle, np.arange(count, 2 * count))
+    np.testing.assert_array_equal(setup.binding.particle_gaussians, np.arange(count, 2 * count))
 
 
 def test_an_empty_sim_area_is_refused_with_the_extent_there_is(tmp_path):
@@ -212,8 +221,8 @@ def test_nothing_opaque_nothing_finite_and_nothing_wide_are_refused(tmp_path):
 def test_too_many_become_followers(tmp_path):
     gaussians = make_gaussians(block(spacing=0.02))
     setup = prepare(our_scene(tmp_path, max_particles=300), gaussians)
-    count = len(setup.gaussian_of_particle)
-    assert 200 <= count <= 300 and len(setup.followers) == len(gaussians.means) - count
+    count = len(setup.binding.particle_gaussians)
+    assert 200 <= count <= 300 and len(setup.binding.followers) == len(gaussians.means) - count
     assert any(note.startswith(f"simulates {count} of") for note in setup.notes)
     assert len(prepare(our_scene(tmp_path), gaussians, max_particles=50).state.x) <= 50
 
@@ -262,7 +271,7 @@ def test_a_filled_object_has_its_volume(tmp_path):
     keys |= {"max_partciels_per_cell": 2}
     scene = scene_of(tmp_path, particle_filling=keys, n_grid=40, scale=0.98)
     setup = prepare(scene, make_gaussians(hollow()), seed=3)
-    owner = setup.gaussian_of_particle
+    owner = setup.binding.particle_gaussians
     assert np.sum(owner < 0) == 2 * 18**3 and np.sum(owner >= 0) == len(hollow())
     assert float(setup.state.volume.sum()) == pytest.approx(1.0, rel=1e-5)  # 20^3 cells of 0.05
     again = prepare(scene, make_gaussians(hollow()), seed=3)
@@ -276,7 +285,7 @@ def test_units_of_the_splats_do_not_matter_to_the_filling(tmp_path):
     scene = scene_of(tmp_path, particle_filling=keys)
     small = prepare(scene, make_gaussians(hollow()))
     large = prepare(scene, make_gaussians(8.0 * hollow(), sigma=8.0 * 0.02))
-    assert np.sum(small.gaussian_of_particle < 0) > 100
+    assert np.sum(small.binding.particle_gaussians < 0) > 100
     np.testing.assert_allclose(small.state.x, large.state.x, atol=1e-5)
 
 
@@ -285,7 +294,7 @@ def test_nothing_is_filled_in_near_the_walls(tmp_path):
     scene = scene_of(tmp_path, scale=1.75, particle_filling=keys)
     setup = prepare(scene, make_gaussians(block(), sigma=0.1))
     x = np.asarray(setup.state.x)
-    assert np.sum(setup.gaussian_of_particle < 0) > 100
+    assert np.sum(setup.binding.particle_gaussians < 0) > 100
     assert x.min() > 0.1199 and x.max() < 1.8801
 
 
@@ -293,11 +302,11 @@ def test_what_is_filled_in_can_be_drawn(tmp_path):
     keys = {"n_grid": 20, "density_threshold": 1e9, "search_threshold": 0.2, "visualize": True}
     gaussians = make_gaussians(hollow() + 4.0)
     setup = prepare(scene_of(tmp_path, particle_filling=keys), gaussians)
-    owner, count = setup.gaussian_of_particle, len(gaussians.means)
+    owner, count = setup.binding.particle_gaussians, len(gaussians.means)
     assert owner.min() == 0 and len(np.unique(owner)) == len(owner)
     assert len(setup.gaussians.means) == len(owner) > count
-    moved = into_box(setup.placement, setup.gaussians)
-    np.testing.assert_allclose(moved.means[owner], setup.state.x, atol=1e-5)
+    moved = into_box(setup.placement, setup.gaussians.means)
+    np.testing.assert_allclose(moved[owner], setup.state.x, atol=1e-5)
     looks = {tuple(row) for row in np.asarray(gaussians.harmonics[:, 0])}
     assert all(tuple(row) in looks for row in np.asarray(setup.gaussians.harmonics[count:, 0]))
 
@@ -323,8 +332,8 @@ def test_boxes_set_materials_and_laws_are_runs(tmp_path):
     np.testing.assert_allclose(material.poisson_ratio, np.where(light, 0.1, 0.4))
     np.testing.assert_allclose(material.yield_stress, 5)
     # The order is that of the particles everywhere.
-    moved = into_box(setup.placement, gaussians).means
-    np.testing.assert_allclose(moved[setup.gaussian_of_particle], x, atol=1e-6)
+    moved = into_box(setup.placement, gaussians.means)
+    np.testing.assert_allclose(moved[setup.binding.particle_gaussians], x, atol=1e-6)
     assert all(leaf.shape == (len(x),) for leaf in jax.tree.leaves(material))
 
 
@@ -353,8 +362,8 @@ def test_files_of_physgaussian_prepare_a_stand_in(path):
         scene = dataclasses.replace(scene, filling=filling)
     gaussians = make_gaussians(hollow(0.4, 0.04) + at, sigma=0.02)
     setup = prepare(scene, gaussians)
-    assert setup.substep.dt == pytest.approx(scene.substep_dt)
-    assert setup.substep.dt * setup.substep.per_frame == pytest.approx(scene.frame_dt)
+    assert setup.time_step.dt == pytest.approx(scene.substep_dt)
+    assert setup.time_step.dt * setup.time_step.per_frame == pytest.approx(scene.frame_dt)
     assert any("filled in" in note for note in setup.notes) == (scene.filling is not None)
     assert np.isfinite(np.asarray(setup.state.x)).all() and np.all(setup.state.volume > 0)
 
@@ -426,23 +435,24 @@ def test_the_stiffest_and_lightest_particle_decides():
 def test_a_given_substep_is_kept_or_refused_with_the_allowed_one(tmp_path):
     material = jelly()
     fine = scene_of(tmp_path, substep_dt=1e-3, frame_dt=0.01)
-    assert substep(fine, material, 0.1)[:2] == (0.001, 10)
-    uneven = substep(scene_of(tmp_path, substep_dt=3e-4, frame_dt=0.01), material, 0.1)
+    assert choose_time_step(fine, material, 0.1)[:2] == (0.001, 10)
+    uneven = choose_time_step(scene_of(tmp_path, substep_dt=3e-4, frame_dt=0.01), material, 0.1)
     assert uneven.per_frame == 34 and uneven.dt == pytest.approx(0.01 / 34)
     much = 1.01 * largest_dt(material, 0.1)
     with pytest.raises(ValueError, match=r"expected a substep_dt of at most (\S+) s.*0.00202") as e:
-        substep(scene_of(tmp_path, substep_dt=much), material, 0.1)
+        choose_time_step(scene_of(tmp_path, substep_dt=much), material, 0.1)
     allowed = float(str(e.value).split("at most ")[1].split()[0])
     assert allowed <= largest_dt(material, 0.1) <= allowed * 1.01
-    assert substep(scene_of(tmp_path, substep_dt=allowed), material, 0.1).dt <= allowed
+    assert choose_time_step(scene_of(tmp_path, substep_dt=allowed), material, 0.1).dt <= allowed
 
 
 def test_a_chosen_substep_divides_the_frame_and_stays_below_the_bound(tmp_path):
     scene = our_scene(tmp_path, g=[0, 0, 0], frame_dt=0.04)
-    found = substep(scene, jelly(), 0.1)
+    found = choose_time_step(scene, jelly(), 0.1)
     assert found.dt * found.per_frame == pytest.approx(0.04)
     assert found.dt <= CFL * found.bound < 1.3 * found.dt
-    assert substep(our_scene(tmp_path, g=[0, 0, 0], frame_dt=1e-5), jelly(), 0.1).per_frame == 1
+    still = our_scene(tmp_path, g=[0, 0, 0], frame_dt=1e-5)
+    assert choose_time_step(still, jelly(), 0.1).per_frame == 1
 
 
 def test_what_moves_fast_and_what_hardens_gets_a_shorter_substep(tmp_path):
@@ -452,7 +462,7 @@ def test_what_moves_fast_and_what_hardens_gets_a_shorter_substep(tmp_path):
     cylinder |= {"translation_scale": 0, "rotation_scale": 50}
 
     def dt(law="jelly", **keys):
-        return substep(our_scene(tmp_path, **(still | keys)), jelly(law=law), 0.1).dt
+        return choose_time_step(our_scene(tmp_path, **(still | keys)), jelly(law=law), 0.1).dt
 
     def with_condition(**condition):
         return dt(boundary_conditions=[condition])

@@ -33,7 +33,7 @@ def cube(count=8):
 
 
 @pytest.fixture(scope="module")
-def simulation(tmp_path_factory):
+def ready(tmp_path_factory):
     path = tmp_path_factory.mktemp("scene") / "scene.json"
     scene = {
         **{"units": "SI", "scale": 0.2, "grid_lim": 0.64, "n_grid": 64, "E": 3000.0, "nu": 0.3},
@@ -52,8 +52,8 @@ def simulation(tmp_path_factory):
 
 
 @pytest.fixture
-def play(simulation):
-    return Play(simulation)
+def play(ready):
+    return Play(ready)
 
 
 def height(play):
@@ -61,11 +61,12 @@ def height(play):
     return float(play.out_of_box(play.state.x).mean(0) @ UP)
 
 
-def test_the_grid_is_no_finer_than_the_particles_and_the_substep_fits_it(simulation, play):
-    cell = np.floor(np.asarray(simulation.setup.state.x) / simulation.config.dx).astype(int)
+def test_the_grid_is_no_finer_than_the_particles_and_the_substep_fits_it(ready, play):
+    simulation = ready.simulation
+    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.dx).astype(int)
     assert simulation.config.num_nodes < 32
     assert len(cell) / len(np.unique(cell, axis=0)) > 2.5
-    assert 1e-5 < play.dt < simulation.setup.substep.bound
+    assert 1e-5 < play.dt < ready.time_step.bound
 
 
 def test_gravity_pulls_unless_it_is_off(play):
@@ -171,7 +172,7 @@ def test_a_page_gets_the_shapes_that_carry_would_give(play):
     assert np.isfinite(means).all() and float(jax.nn.sigmoid(moved.logit_opacities[7])) < 1e-6
 
 
-def test_an_object_that_fills_the_box_keeps_the_grid_it_needs_to_fit(simulation):
-    scene = dataclasses.replace(simulation.scene, n_grid=64, scale=0.54, boundaries=())
+def test_an_object_that_fills_the_box_keeps_the_grid_it_needs_to_fit(ready):
+    scene = dataclasses.replace(ready.scene, n_grid=64, scale=0.54, boundaries=())
     found = make_playable(scene, cube(), up="y", max_particles=300)
-    assert 0.05 >= MARGIN_CELLS * found.config.dx > 0.045
+    assert 0.05 >= MARGIN_CELLS * found.simulation.config.dx > 0.045

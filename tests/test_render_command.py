@@ -17,7 +17,7 @@ from render.gaussians import Gaussians
 from render.mesh import Mesh
 from scripts.shell.scenes import azimuths, color, frames_of, nearest_axis, picture_size, read_scene
 from sim import trajectory_io
-from sim.carry import bind_followers
+from sim.carry import find_neighbours
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -56,7 +56,7 @@ def inputs(tmp_path_factory):
     moves = trajectory_io.Trajectory(np.array([0.0, 1.0]), shift)
     trajectory_io.write_trajectory(folder / "moves.npz", moves)
     rest = np.random.default_rng(1).uniform(-1, 1, (50, 3))
-    binding = bind_followers(pole().means, rest)
+    binding = find_neighbours(pole().means, rest)
     matter = trajectory_io.Trajectory(
         seconds=np.array([0.0, 1.0]),
         means=np.stack([rest, rest + np.float32([3, 0, 0])]),

@@ -6,13 +6,15 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from render import shapes, splat_io, video_io
 from scripts.shell import filming
-from sim import simulation as simulation_lib
+from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
+from sim.simulation import make_simulation
 from sim.trajectory_io import gaussians_at, read_trajectory
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -93,9 +95,7 @@ def test_a_step_that_is_too_long_is_refused_in_one_line(tmp_path):
 
 def small(path, max_particles=500):
     """A simulation of a stand-in by somebody's scene file, of a few particles."""
-    return simulation_lib.make_simulation(
-        read_scene_file(path), shapes.shape("cube"), 0, "z", max_particles
-    )
+    return make_simulation(read_scene_file(path), shapes.shape("cube"), 0, "z", max_particles)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,11 @@ def test_scenes_of_physgaussian_run_on_a_stand_in(path, monkeypatch):
     monkeypatch.setattr(
         particles, "_draw_filled", lambda gaussians, placement, x, owner: (gaussians, owner)
     )
-    simulation = simulation_lib.make_simulation(scene, cube, 0, "z", 500)
-    dt = simulation.setup.substep.dt
+    ready = make_simulation(scene, cube, 0, "z", 500)
+    dt = ready.time_step.dt
     assert dt <= (scene.substep_dt or 1e-4) * (1 + 1e-6)
-    short = simulation._replace(
-        setup=simulation.setup._replace(substep=simulation.setup.substep._replace(per_frame=3))
-    )
-    motion = simulation_lib.run(short, 1)
+    short = ready._replace(simulation=ready.simulation.replace(substeps=jnp.int32(3)))
+    motion = motion_lib.run(short, 1)
     assert motion.failure is None
     assert np.isclose(motion.seconds[-1], 3 * dt)
 
@@ -135,9 +133,9 @@ def test_presets_are_scenes(path):
 def test_a_film_is_in_real_time(tmp_path):
     path = tmp_path / "scene.json"
     path.write_text(json.dumps(DROP))
-    simulation = small(path)
-    motion = simulation_lib.Motion(np.arange(11) * 0.01, *[np.zeros((11, 1, 3))] * 4, 0.0, None)
-    frames, fps = filming.frames_of(simulation, motion, filming.Shot(8, 8, fps=50.0))
+    ready = small(path)
+    motion = motion_lib.Motion(np.arange(11) * 0.01, *[np.zeros((11, 1, 3))] * 4, 0.0, None)
+    frames, fps = filming.frames_of(ready, motion, filming.Shot(8, 8, fps=50.0))
     assert list(frames) == [0, 2, 4, 6, 8, 10] and fps == 50.0
-    frames, fps = filming.frames_of(simulation, motion, filming.Shot(8, 8))
+    frames, fps = filming.frames_of(ready, motion, filming.Shot(8, 8))
     assert np.isclose(fps, 50.0) and len(frames) == 6

@@ -4,7 +4,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from render.gaussians import Gaussians, covariances, move_gaussians
-from sim.carry import bind_followers
+from sim.carry import find_neighbours
 from sim.trajectory_io import (
     Trajectory,
     gaussians_at,
@@ -63,7 +63,7 @@ def turning(num_particles=20, num_followers=30, frames=3, k=4, degree=1):
     shapes = (count, 4), (count, 3), (count,), (count, (degree + 1) ** 2, 3)
     shown = Gaussians(means, *(rng.normal(size=shape).astype(np.float32) for shape in shapes))
     followers = num_own + np.arange(num_followers)
-    binding = bind_followers(means[followers], rest, k)
+    binding = find_neighbours(means[followers], rest, k)
     moves = Trajectory(
         seconds=np.arange(frames) / 10,
         means=np.float32(np.einsum("fij,nj->fni", turns, rest) + shifts[:, None]),
@@ -139,7 +139,7 @@ def test_a_mesh_follows_the_particles(tmp_path):
     write_trajectory(tmp_path / "a.npz", whole)
     again = read_trajectory(tmp_path / "a.npz", None)
     vertices = np.random.default_rng(2).uniform(size=(7, 3))
-    binding = bind_followers(vertices, again.rest)
+    binding = find_neighbours(vertices, again.rest)
     for given in (None, binding):
         found = vertices_at(vertices, again, 2, given)
         np.testing.assert_allclose(found, vertices @ turns[2].T + shifts[2], atol=1e-3)

@@ -22,8 +22,8 @@ from render.mesh import Mesh
 from scripts.shell.scenes import Scene
 from scripts.viewing.play_panel import PlayPanel, playing_scene
 from scripts.viewing.viewer import Viewer, camera_of, following_frame, splat_fields
-from sim import simulation as simulation_lib
 from sim import trajectory_io
+from sim.motion import floor_height
 from sim.play import Play, make_playable
 from sim.scene_io import read_scene_file
 
@@ -236,13 +236,13 @@ BALL_DROP = ROOT / "docs/scenes/ball_drop.json"
 
 
 @pytest.fixture(scope="module")
-def simulation():
+def ready():
     return make_playable(read_scene_file(BALL_DROP), shapes.shape("ball"), 0, "z", 300)
 
 
 @pytest.fixture
-def panel(simulation, tmp_path):
-    play = Play(simulation)
+def panel(ready, tmp_path):
+    play = Play(ready)
     scene = playing_scene(Scene("ball", shapes.shape("ball"), None, "-y"), play)
     viewer = Viewer([scene], scene.up, (1.0, 1.0, 1.0), tmp_path, 8740)
     yield PlayPanel(viewer, 0, play), viewer
@@ -263,7 +263,7 @@ def test_a_simulation_waits_for_a_page_and_is_framed_with_its_floor(panel):
     assert float(panel.play.state.time) == 0.0
     assert viewer.shown[0].up == "z"
     points = panel.play.into_box(viewer.subject.points)
-    floor = simulation_lib.floor_height(panel.play.simulation.scene)
+    floor = floor_height(panel.play.scene)
     assert points[:, 2].min() == pytest.approx(floor, abs=1e-3)
     panel.advance(0.1)
     fallen = (start - middle(viewer)) * float(panel.play.placement.scale)

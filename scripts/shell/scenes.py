@@ -13,7 +13,7 @@ from render import mesh_io, shapes, splat_io
 from render.framing import Subject, join, mesh_subject, splat_subject
 from render.gaussians import Gaussians
 from render.mesh import Mesh
-from sim.carry import bind_followers
+from sim.carry import find_neighbours
 from sim.trajectory_io import Trajectory, gaussians_at, read_trajectory, vertices_at
 
 _PLACES = 8  # of a moving scene that are looked at
@@ -78,9 +78,9 @@ def motion_of(scene: Scene, trajectory: Trajectory) -> Callable[[int], Scene]:
             gaussians=gaussians_at(scene.gaussians, trajectory, frame)
         )
     vertices = np.asarray(scene.mesh.vertices)
-    binding = bind_followers(vertices, trajectory.rest)
+    neighbours = find_neighbours(vertices, trajectory.rest)
     return lambda frame: scene._replace(
-        mesh=scene.mesh.replace(vertices=vertices_at(vertices, trajectory, frame, binding))
+        mesh=scene.mesh.replace(vertices=vertices_at(vertices, trajectory, frame, neighbours))
     )
 
 

@@ -20,8 +20,10 @@ from render.gaussians import Gaussians
 from scripts.shell import command, scenes
 from scripts.shell.scenes import Scene
 from scripts.viewing.viewer import MAX_COVARIANCE, Viewer, splat_fields
-from sim import simulation
+from sim.motion import floor_height, sphere_center, spheres
+from sim.particles import gaussians_out_of_box
 from sim.play import FRAME, Play
+from sim.scene_conditions import MovingSphere
 
 _LATEST = 0.1  # seconds: what is missed beyond is not made up for
 _SOFTEST, _STIFFEST = -2.0, 1.0  # log10 of the scene's own stiffness
@@ -34,10 +36,9 @@ _MEMORY = 0.9  # of the averages of speed, from frame to frame
 def playing_scene(scene: Scene, play: Play) -> Scene:
     """Returns the splats of a simulation; the page frames where they are and where they fall."""
     down = play.placement.rotation.T @ np.array([0.0, 0.0, -1.0])
-    roles = play.simulation.roles
-    index = np.concatenate([roles.gaussians, roles.followers])
+    index = play.simulation.binding.moving
     subject = splat_subject(jax.tree.map(lambda leaf: leaf[index], play.gaussians))
-    height = simulation.floor_height(play.simulation.scene)
+    height = floor_height(play.scene)
     fall = 0.0 if height is None else play.into_box(subject.points)[:, 2].min() - height
     fallen = subject.points + max(fall, 0.0) / play.placement.scale * down
     places = join([subject, Subject(fallen, subject.weights, subject.stray)])
@@ -47,7 +48,7 @@ def playing_scene(scene: Scene, play: Play) -> Scene:
 class _Ball(NamedTuple):
     """What the scene runs into, as splats about their middle."""
 
-    entry: dict
+    sphere: MovingSphere
     splats: Gaussians
     layer: Any
 
@@ -120,7 +121,7 @@ class PlayPanel:
         register(lambda event: self._wishes.put(lambda: wish(event)))
 
     def _add_handle(self) -> None:
-        size = self.unit * self.play.simulation.scene.scale / self.play.placement.scale
+        size = self.unit * self.play.scene.scale / self.play.placement.scale
         self.handle = self.server.scene.add_transform_controls(
             "/handle",
             scale=_HANDLE_SIZE * size,
@@ -131,21 +132,19 @@ class PlayPanel:
 
     def _add_surroundings(self) -> None:
         """Shows the floor, and the balls that the scene runs into."""
-        scene, placement = self.play.simulation.scene, self.play.simulation.setup.placement
-        height = simulation.floor_height(scene)
+        scene, placement = self.play.scene, self.play.simulation.placement
+        height = floor_height(scene)
         self._floor = []
         if height is not None:
             floor = scenery.floor(scene.grid_lim, height)
-            self._floor = [simulation.out_of_box(placement, floor)]
+            self._floor = [gaussians_out_of_box(placement, floor)]
             self._add_splats("/floor", self._floor[0])
         self._balls = []
         unshifted = placement.replace(shift=jnp.zeros_like(placement.shift))
-        for entry in scene.boundaries:
-            if entry["type"] == "sphere":
-                ball = scenery.ball(np.zeros(3), entry["radius"])
-                ball = simulation.out_of_box(unshifted, ball)
-                layer = self._add_splats(f"/ball{len(self._balls)}", ball)
-                self._balls.append(_Ball(entry, ball, layer))
+        for sphere in spheres(scene):
+            ball = gaussians_out_of_box(unshifted, scenery.ball(np.zeros(3), sphere.radius))
+            layer = self._add_splats(f"/ball{len(self._balls)}", ball)
+            self._balls.append(_Ball(sphere, ball, layer))
 
     def _add_splats(self, name: str, gaussians: Gaussians):
         return self.server.scene.add_gaussian_splats(name, **splat_fields(gaussians, self.unit))
@@ -205,7 +204,7 @@ class PlayPanel:
 
     @property
     def _grip_radius(self) -> float:
-        return 0.01 * self.grip.value * self.play.simulation.scene.scale
+        return 0.01 * self.grip.value * self.play.scene.scale
 
     def _grab_again(self) -> None:
         if self.play.num_held:
@@ -261,9 +260,9 @@ class PlayPanel:
         show_shapes(self._layer, *self.play.shapes(), self.unit)
         seconds = float(self.play.state.time)
         for ball in self._balls:
-            place = self.play.out_of_box(simulation.ball_center(ball.entry, seconds))
+            place = self.play.out_of_box(sphere_center(ball.sphere, seconds))
             ball.layer.position = tuple(float(v) for v in self.unit * place)
-            ball.layer.visible = ball.entry["start_time"] <= seconds < ball.entry["end_time"]
+            ball.layer.visible = ball.sphere.start_time <= seconds < ball.sphere.end_time
 
     def _note_rate(self, done: float, elapsed: float) -> None:
         memory = _MEMORY if self._rate else 0.0
