@@ -218,7 +218,7 @@ def test_a_clip_is_its_pictures_and_grows_its_room(tmp_path):
     )
     assert grown == [room] and not found.overflow and room >= int(found.needed)
     too_small = splat_clip(clip, camera(), SplatConfig(max_pairs=64))
-    assert too_small.overflow and int(too_small.needed) == int(found.needed)
+    assert too_small.overflow and 64 < int(too_small.needed) <= room
     for number in range(3):
         frame = jax.tree.map(lambda leaf: leaf[number], clip)  # noqa: B023
         picture = splat(frame, camera(), SplatConfig(max_pairs=room))
