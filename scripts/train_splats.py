@@ -39,7 +39,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from models import weights
 from models.perception import vgg
 from render import capture_io, files_io, image_io, splat_io
 from render.camera import Camera
@@ -153,7 +152,7 @@ def _load_lpips():
         return None
     if not all(paths):
         raise ValueError("expected both --lpips_trunk and --lpips_heads, found one of them")
-    return weights.load_lpips(*paths)
+    return vgg.load_lpips(*paths)
 
 
 def split_photos(capture: Capture) -> tuple[Photos, Photos]:

@@ -4,13 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from jax.test_util import check_grads
 
-from models.perception.vgg import Lpips, lpips, unit_features
+from models.perception.vgg import Lpips, load_lpips, lpips, unit_features
 
 # Configuration D of the paper.
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = (2, 2, 3, 3, 3)
+# Where torchvision keeps the convolutions among rectifiers and poolings.
+LAYERS = {
+    "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12,
+    "conv3_3": 14, "conv4_1": 17, "conv4_2": 19, "conv4_3": 21, "conv5_1": 24, "conv5_2": 26,
+    "conv5_3": 28,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +121,36 @@ def test_pictures_that_cannot_be_compared_are_refused(params):
         lpips(params, picture[..., :1], picture[..., :1])
     with pytest.raises(ValueError, match=r"at least 16 pixels a side, found \(16, 15, 3\)"):
         lpips(params, picture[:, :15], picture[:, :15])
+
+
+def test_lpips_weights_go_where_their_names_say(tmp_path):
+    rng = np.random.default_rng(0)
+    trunk, channels = {"classifier.0.bias": np.zeros(5, np.float32)}, 3
+    for our_name, index in LAYERS.items():
+        width = WIDTHS[int(our_name[4]) - 1]
+        trunk[f"features.{index}.weight"] = rng.random((width, channels, 3, 3), np.float32)
+        trunk[f"features.{index}.bias"] = rng.random(width, np.float32)
+        channels = width
+    heads = {
+        f"lin{tap}.model.1.weight": rng.random((1, width, 1, 1), np.float32)
+        for tap, width in enumerate(WIDTHS)
+    }
+    safetensors.numpy.save_file(trunk, tmp_path / "trunk.safetensors")
+    safetensors.numpy.save_file(heads, tmp_path / "heads.safetensors")
+    params = load_lpips(tmp_path / "trunk.safetensors", tmp_path / "heads.safetensors")
+    assert set(params["trunk"]) == set(LAYERS)
+    for our_name, index in LAYERS.items():
+        layer = params["trunk"][our_name]
+        weight = trunk[f"features.{index}.weight"]  # out, in, row, column
+        np.testing.assert_array_equal(layer["kernel"][0, 2], weight[:, :, 0, 2].T)
+        np.testing.assert_array_equal(layer["bias"], trunk[f"features.{index}.bias"])
+        assert layer["kernel"].shape == (3, 3, *weight.shape[1::-1])
+        assert layer["kernel"].dtype == jnp.float32
+    for tap in range(5):
+        np.testing.assert_array_equal(
+            params[f"head{tap + 1}"], heads[f"lin{tap}.model.1.weight"].ravel()
+        )
+    with pytest.raises(ValueError, match=r"expected VGG16 in .*heads.*, found no features\.0\.wei"):
+        load_lpips(tmp_path / "heads.safetensors", tmp_path / "heads.safetensors")
+    with pytest.raises(ValueError, match=r"expected LPIPS heads in .*trunk.*, found no lin0"):
+        load_lpips(tmp_path / "trunk.safetensors", tmp_path / "trunk.safetensors")
