@@ -1,7 +1,7 @@
 r"""Shows what mien does, from one photo to a page to look at.
 
 The head is fitted to the photo and painted with it; then it is made of jelly, held at the neck,
-and poked: docs/scenes/head.json says how.
+and poked: sim/data/scenes/head.json says how.
 
 Examples (the first run compiles for about a minute):
 
@@ -32,7 +32,7 @@ _PHOTO = flags.DEFINE_string("photo", None, "Photo of a face; by default an astr
 _OUT = flags.DEFINE_string("out", "out/demo", "Folder to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
 
-_JELLY = pathlib.Path(__file__).parents[1] / "docs/scenes/head.json"
+_JELLY = "head"  # of the scenes that come along
 _JELLY_PARTICLES = 6000  # half of the preset's: nobody is to wait for a demo
 _AZIMUTHS = (-70, -35, 0, 35, 70)  # degrees, of the stills
 _STILL_SIZE = 512

@@ -22,8 +22,8 @@ Examples:
   python -m scripts.view --scene=out/me/splats.ply,out/me/head.glb
   python -m scripts.view --scene=flowers.ply --trajectory=trajectory.npz
   python -m scripts.view --scene=flowers.ply --open=false --port=9000
-  python -m scripts.view --scene=playbot.ply --simulate=docs/scenes/playbot_dropped.json
-  python -m scripts.view --scene=ball --simulate=docs/scenes/ball_drop.json
+  python -m scripts.view --scene=playbot.ply --simulate=playbot_dropped
+  python -m scripts.view --scene=ball --simulate=ball_drop
 
 The page shows the colour of splats that does not depend on the view. Ctrl-C ends it. Exit status:
 0 done; 2 bad input, or viser is not installed.

@@ -28,6 +28,11 @@ from sim.scene import (
 )
 from sim.scene_conditions import CONDITIONS, FOREVER, BoundaryCondition
 
+SHIPPED = {
+    path.stem: path
+    for path in sorted((pathlib.Path(__file__).parent / "data" / "scenes").glob("*.json"))
+}  # the scenes that come along, by name
+
 _MAX_E_1E7_PA = 10.0
 _MAX_GRID = 1024  # cells a side: a thousand million of them
 _SNOW_HARDENING = 10.0  # Stomakhin et al. 2013, table 1
@@ -88,13 +93,13 @@ _BOUNDARIES: dict[str, tuple[tuple[str, str, Any], ...]] = {
 
 
 def read_scene_file(path: str | os.PathLike) -> SceneFile:
-    """Reads a scene file of either dialect.
+    """Reads a scene file of either dialect, or a scene that comes along, by its name in `SHIPPED`.
 
     Raises:
       ValueError: in one line, when there is no such file, no JSON in it, or a value that no
         simulation can have; in our dialect also at a key that none of ours is.
     """
-    path = pathlib.Path(path)
+    path = SHIPPED.get(os.fspath(path), pathlib.Path(path))
     data = read_object(path, "a scene file")
     warnings: list[str] = []
     units = data.get("units")

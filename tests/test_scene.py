@@ -7,10 +7,9 @@ import pytest
 
 from sim.scene import MATERIALS
 from sim.scene_conditions import name_of
-from sim.scene_io import read_scene_file
+from sim.scene_io import SHIPPED, read_scene_file
 
 THEIRS = pathlib.Path(__file__).parent / "data" / "scenes"
-OURS = pathlib.Path(__file__).parents[1] / "docs" / "scenes"
 REGION = {"point": [1, 1, 1], "size": [0.5, 0.5, 0.5]}
 
 
@@ -431,7 +430,14 @@ def test_every_material_is_known_to_both_dialects(tmp_path, law):
             read(tmp_path, keys)
 
 
-@pytest.mark.parametrize("path", sorted(OURS.glob("*.json")), ids=lambda path: path.stem)
-def test_presets_are_of_our_dialect(path):
-    scene = read_scene_file(path)
-    assert scene.is_si and not scene.warnings and scene.boundaries
+@pytest.mark.parametrize("name", SHIPPED)
+def test_scenes_that_come_along_are_read_by_name_and_are_of_our_dialect(name):
+    scene = read_scene_file(name)
+    assert scene == read_scene_file(SHIPPED[name])
+    assert scene.is_si and not scene.warnings and scene.boundaries and scene.frame_num > 10
+
+
+def test_a_name_that_does_not_come_along_is_a_file_that_is_missing():
+    assert "ball_drop" in SHIPPED
+    with pytest.raises(ValueError, match="expected a scene file, found nothing at ball_drip"):
+        read_scene_file("ball_drip")

@@ -19,7 +19,6 @@ from sim.trajectory_io import gaussians_at, read_trajectory
 
 ROOT = pathlib.Path(__file__).parents[1]
 THEIRS = sorted((ROOT / "tests" / "data" / "scenes").glob("*.json"))
-OURS = sorted((ROOT / "docs" / "scenes").glob("*.json"))
 
 DROP = {
     "units": "SI",
@@ -122,12 +121,6 @@ def test_scenes_of_physgaussian_run_on_a_stand_in(path, monkeypatch):
     motion = motion_lib.run(short, 1)
     assert motion.failure is None
     assert np.isclose(motion.seconds[-1], 3 * dt)
-
-
-@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-def test_presets_are_scenes(path):
-    scene = read_scene_file(path)
-    assert scene.is_si and not scene.warnings and scene.frame_num > 10
 
 
 def test_a_film_is_in_real_time(tmp_path):

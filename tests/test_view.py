@@ -232,12 +232,9 @@ def test_matter_plays_in_time_and_a_still_has_its_colours_turned(tmp_path):
     np.testing.assert_allclose(still.means, expected.means, atol=1e-6)
 
 
-BALL_DROP = ROOT / "docs/scenes/ball_drop.json"
-
-
 @pytest.fixture(scope="module")
 def ready():
-    return make_playable(read_scene_file(BALL_DROP), shapes.shape("ball"), 0, "z", 300)
+    return make_playable(read_scene_file("ball_drop"), shapes.shape("ball"), 0, "z", 300)
 
 
 @pytest.fixture
@@ -309,7 +306,7 @@ def test_the_page_shows_where_the_simulation_has_come(chromium, panel):
 
 @needs_viser
 def test_the_command_makes_a_scene_ready_and_ends_by_itself():
-    arguments = "--scene=ball", f"--simulate={BALL_DROP}", "--max_particles=300"
+    arguments = "--scene=ball", "--simulate=ball_drop", "--max_particles=300"
     server = start(*arguments, seconds=0.1)
     output, errors = server.communicate(timeout=120)
     assert server.returncode == 0, errors
@@ -331,7 +328,7 @@ def test_a_simulation_that_fails_says_so_and_can_be_restarted(panel, capsys):
 
 @needs_viser
 def test_a_simulation_and_a_trajectory_are_refused_in_one_line():
-    server = start("--scene=ball", f"--simulate={BALL_DROP}", "--trajectory=none.npz")
+    server = start("--scene=ball", "--simulate=ball_drop", "--trajectory=none.npz")
     _, errors = server.communicate(timeout=120)
     assert server.returncode == 2 and len(errors.splitlines()) == 1
     assert "expected --trajectory or --simulate, found both" in errors
