@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ from recon.contour_paths import paths_io
 from recon.contour_paths.editor import Editor, farthest_move
 from recon.contour_paths.rule import path_points
 from scripts.annotation.face_view import SIZE
-from scripts.annotation.page import annotation_page
+from scripts.annotation.page import MEDIA_TYPES, PageSettings, annotation_page, page_file
 from scripts.shell import head
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -151,9 +152,14 @@ def test_paths_of_another_length_can_be_mended_and_reset(model):
     assert farthest_move(model, corners, weights) < 2e-3
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_escapes_names():
-    page = annotation_page("<b>", "a&b", size=9)
-    assert "http" not in page and "<b>" not in page and "a&amp;b" in page
+def test_the_page_loads_nothing_from_elsewhere_and_no_name_ends_its_settings():
+    settings = PageSettings("</script><b>", "a&b", 9, 40.0, 0.0, 13, 17, 3, True)
+    page = annotation_page(settings)
+    assert not any("http" in text for text in (page, *map(page_file, MEDIA_TYPES)))
+    for name in MEDIA_TYPES:
+        assert f'"{name}"' in page
+    (block,) = re.findall(r'<script type="application/json" id="settings">(.*?)</script>', page)
+    assert json.loads(block) == settings._asdict()
 
 
 @needs_browser
@@ -193,6 +199,7 @@ def model_arrays(model):
 def _draw_on(page):
     """Chooses path 13, draws it, moves a point, and saves."""
     page.wait_for_function("paths.length === 17")
+    assert page.title() == "Contour paths of default head"
     page.get_by_role("button", name="13", exact=True).click()
     box = page.locator("#lines").bounding_box()
 

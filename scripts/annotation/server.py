@@ -21,7 +21,7 @@ from recon.morphable import NUM_CONTOUR, MorphableModel
 from render import image_io
 from render.camera import Camera
 from scripts.annotation.face_view import MOST_PITCH, MOST_YAW, SIZE, View, draw_view
-from scripts.annotation.page import annotation_page
+from scripts.annotation.page import MEDIA_TYPES, PageSettings, annotation_page, page_file
 from scripts.shell import command
 
 _SEEN = 1.5e-3  # metres behind the skin that still count as on it
@@ -44,15 +44,17 @@ class Annotation:
         """Returns the HTML."""
         yaw, pitch = self.start
         return annotation_page(
-            self.editor.model.name,
-            str(self.out),
-            size=SIZE,
-            yaw=yaw,
-            pitch=pitch,
-            path=NUM_CONTOUR - 4 if yaw >= 0 else 3,
-            count=NUM_CONTOUR,
-            least=drawn.MIN_PLACED,
-            has_mirror=self.editor.mirror is not None,
+            PageSettings(
+                model=self.editor.model.name,
+                out=str(self.out),
+                size=SIZE,
+                yaw=yaw,
+                pitch=pitch,
+                path=NUM_CONTOUR - 4 if yaw >= 0 else 3,
+                count=NUM_CONTOUR,
+                least=drawn.MIN_PLACED,
+                has_mirror=self.editor.mirror is not None,
+            )
         )
 
     def picture(self, yaw: float, pitch: float) -> bytes:
@@ -189,7 +191,7 @@ def make_server(annotation: Annotation, host: str, port: int) -> http.server.Thr
     allowed = {f"{name}:{port}" for name in (host, "localhost", "127.0.0.1")}
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        """Three addresses: the page, the picture, and what the page asks."""
+        """Answers for the page, its files, the picture, and what the page asks."""
 
         def do_GET(self):
             address = urllib.parse.urlsplit(self.path)
@@ -197,6 +199,8 @@ def make_server(annotation: Annotation, host: str, port: int) -> http.server.Thr
                 self.send_error(403)
             elif address.path == "/":
                 self._reply(annotation.page().encode(), "text/html; charset=utf-8")
+            elif (name := address.path.removeprefix("/")) in MEDIA_TYPES:
+                self._reply(page_file(name).encode(), f"{MEDIA_TYPES[name]}; charset=utf-8")
             elif address.path == "/face.png":
                 query = urllib.parse.parse_qs(address.query)
                 try:
