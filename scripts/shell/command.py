@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
+import platformdirs
 from absl import app, flags
 from rich import console
 from rich import progress as rich_progress
@@ -102,8 +103,7 @@ def _cache_compilations() -> None:
     """Keeps compiled programs in the user's cache folder, so that the next run starts at once."""
     if jax.config.jax_compilation_cache_dir:  # the user's own choice, by variable or flag
         return
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = pathlib.Path(home) / "mien" / "jax"
+    folder = platformdirs.user_cache_path("mien", appauthor=False) / "jax"
     if not _is_writable(folder):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
