@@ -1,1 +1,1 @@
-"""Flax networks and what trains them (empty for now)."""
+"""Flax networks and what trains them."""
