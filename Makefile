@@ -28,10 +28,10 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps rise with setup.cfg, so a changed dependency is installed before the next run.
-$(VENV)/installed: setup.cfg | $(PY)
+$(VENV)/installed: setup.cfg constraints.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(VENV)/installed-dev: setup.cfg | $(PY)
+$(VENV)/installed-dev: setup.cfg constraints.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(VENV)/installed $@
