@@ -1,6 +1,8 @@
 """What the commands share: errors to exit status, the checked --out, folders that fill at once."""
 
 import pathlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -9,6 +11,8 @@ from absl import flags
 from recon.landmarks import NoFaceError
 from scripts.shell import command
 from scripts.shell.outputs_io import filling_folder
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -46,6 +50,7 @@ def raising(error):
         (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
         (MemoryError(), 1, "out of memory"),
         (KeyboardInterrupt(), 130, "stopped"),
+        (command.Terminated(), 143, "stopped"),
     ],
 )
 def test_errors_become_a_status_and_one_line(status, error, expected, line):
@@ -96,6 +101,42 @@ def test_progress_is_one_line_without_a_terminal(capsys):
             advance()
     out = capsys.readouterr().out
     assert out.startswith("turntable: ") and out.endswith(" s\n") and out.count("\n") == 1
+
+
+def test_long_work_says_once_a_minute_how_far_it_is(monkeypatch, capsys):
+    now = iter(range(0, 10**6, 25))  # 25 s a step
+    monkeypatch.setattr(command.time, "perf_counter", lambda: float(next(now)))
+    with command.progress("training", 9, done=1) as advance:
+        for step in range(8):
+            advance(f"loss {step}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["training 4/9, loss 2: 75 s", "training 7/9, loss 5: 150 s"]
+    assert len(lines) == 3 and lines[2].startswith("training, loss 7: ")
+
+
+def test_a_count_without_a_total_is_said_too(monkeypatch, capsys):
+    now = iter(range(0, 10**6, 70))
+    monkeypatch.setattr(command.time, "perf_counter", lambda: float(next(now)))
+    with command.progress("faces") as advance:
+        advance()
+    assert capsys.readouterr().out.startswith("faces 1: 70 s\n")
+
+
+def test_sigterm_ends_a_command_in_one_line_without_a_half_written_file(tmp_path):
+    program = (
+        "import os, pathlib, signal\n"
+        "from render.files_io import replacing\n"
+        "from scripts.shell import command\n"
+        "def main():\n"
+        f"    with replacing({str(tmp_path / 'a.txt')!r}) as path:\n"
+        "        path.write_text('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "command.run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "-c: stopped\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_work_announces_no_progress(capsys):

@@ -1,7 +1,8 @@
 """What all commands share: flags to exit status, a compilation cache, progress, a checked --out.
 
 A command ends with status 0 (done), 2 (bad input) or 1 (the work itself failed); 1 and 2 print one
-line on stderr: what was expected, what was found. `--debug` prints the traceback instead.
+line on stderr: what was expected, what was found. `--debug` prints the traceback instead. Stopped
+by Ctrl-C it ends with 130, by SIGTERM with 143, and leaves no half-written file either way.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import pathlib
 import signal
 import sys
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -23,7 +25,8 @@ from rich import progress as rich_progress
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
-_BAD_INPUT, _WORK_FAILED, _INTERRUPTED = 2, 1, 128 + signal.SIGINT
+_BAD_INPUT, _WORK_FAILED = 2, 1
+_LINE_SECONDS = 60.0  # between lines about work that goes on, where there is no terminal
 _OS_ERRORS = {
     FileNotFoundError: "expected a file, found nothing at {}",
     IsADirectoryError: "expected a file, found a folder at {}",
@@ -37,11 +40,21 @@ class WorkFailed(RuntimeError):
     """The input was fine but the work did not succeed."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: whoever tidies up or keeps half-done work at Ctrl-C does so here too."""
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Parses the flags, calls `main` and exits; the last line of every command."""
     jax.config.config_with_absl()
     logging.getLogger("jax").setLevel(logging.WARNING)  # absl would show which chips are missing
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     app.run(lambda _: _exit_status(main), flags_parser=_parse_flags)
+
+
+def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -81,8 +94,9 @@ def _exit_status(main: Callable[[], None]) -> int:
         raise  # a RuntimeError by birth, but ours to mend
     except (RuntimeError, OSError, MemoryError) as error:
         return _complain(str(error) or "out of memory", _WORK_FAILED)
-    except KeyboardInterrupt:
-        return _complain("stopped", _INTERRUPTED)
+    except KeyboardInterrupt as error:
+        is_terminated = isinstance(error, Terminated)
+        return _complain("stopped", 128 + (signal.SIGTERM if is_terminated else signal.SIGINT))
     return 0
 
 
@@ -148,33 +162,65 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """Shows that work is going on, and how long it took: a bar on a terminal, else one line.
+def progress(label: str, total: int | None = None, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Shows that work is going on, and how long it took.
+
+    On a terminal that is a bar, elsewhere a line a minute: how much is done, the last note and the
+    time. At the end one line stays: the last note and the time.
+
+    Args:
+      label: of the work.
+      total: steps that it takes, if known.
+      done: steps of an earlier sitting.
 
     Yields:
-      The function to call after each of `total` steps, with a note to be shown or without;
-      needless without a total.
+      The function to call after each step, with a note to be shown or without; needless without
+      a total.
     """
-    start, notes = time.perf_counter(), [""]
-
-    def text() -> str:
-        return f"{label}, {notes[-1]}" if notes[-1] else label
-
+    start = time.perf_counter()
     screen = console.Console()
-    if screen.is_terminal:
-        columns = (
-            rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(),
-            rich_progress.TimeElapsedColumn(),
-        )
-        with rich_progress.Progress(*columns, console=screen, transient=True) as bar:
-            task = bar.add_task(label, total=total)
+    shown = _bar(label, total, done, screen) if screen.is_terminal else _lines(label, total, done)
+    note = ""
+    with shown as show:
 
-            def advance(note: str | None = None) -> None:
-                notes.append(note or "")
-                bar.update(task, advance=1, description=text())
+        def advance(new_note: str | None = None) -> None:
+            nonlocal note
+            note = new_note or ""
+            show(note)
 
-            yield advance
-    else:
-        yield lambda note=None: notes.append(note or "")
-    say(f"{text()}: {time.perf_counter() - start:.1f} s")
+        yield advance
+    say(f"{_text(label, note)}: {time.perf_counter() - start:.1f} s")
+
+
+@contextlib.contextmanager
+def _bar(
+    label: str, total: int | None, done: int, screen: console.Console
+) -> Iterator[Callable[[str], None]]:
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.TimeElapsedColumn(),
+    )
+    with rich_progress.Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task(label, total=total, completed=done)
+        yield lambda note: bar.update(task, advance=1, description=_text(label, note))
+
+
+@contextlib.contextmanager
+def _lines(label: str, total: int | None, done: int) -> Iterator[Callable[[str], None]]:
+    start = last = time.perf_counter()
+
+    def show(note: str) -> None:
+        nonlocal done, last
+        done += 1
+        now = time.perf_counter()
+        if now - last >= _LINE_SECONDS and done != total:  # the last step has a line of its own
+            last = now
+            count = f"{label} {done}/{total}" if total else f"{label} {done}"
+            say(f"{_text(count, note)}: {now - start:.0f} s")
+
+    yield show
+
+
+def _text(label: str, note: str) -> str:
+    return f"{label}, {note}" if note else label
