@@ -22,7 +22,7 @@ import numpy as np
 import optax
 import scipy.spatial
 from flax import struct
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from render import harmonics
 from render.camera import Camera, camera_position
@@ -207,18 +207,30 @@ def train_step(
 
 
 @functools.cache
+def _all_devices() -> Mesh:
+    return jax.make_mesh((jax.device_count(),), (_AXIS,), (AxisType.Auto,))
+
+
+def replicate(state: TrainState) -> TrainState:
+    """Lays a copy of the state on each device, where `compiled_step` leaves it too.
+
+    A state that comes to the first step from elsewhere makes the second compile once more.
+    """
+    return jax.device_put(state, NamedSharding(_all_devices(), PartitionSpec()))
+
+
+@functools.cache
 def compiled_step(config: TrainConfig, max_pairs: int) -> Callable:
-    """Compiles `train_step` for all devices."""
-    mesh = jax.make_mesh((jax.device_count(),), (_AXIS,), (jax.sharding.AxisType.Auto,))
+    """Compiles `train_step` for all devices; it donates the state: use the one that it returns."""
     everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
     step = jax.shard_map(
         functools.partial(train_step, config=config, max_pairs=max_pairs),
-        mesh=mesh,
+        mesh=_all_devices(),
         in_specs=(everywhere, split, split, everywhere),
         out_specs=everywhere,
         check_vma=False,  # loops over data-dependent lists defeat the check
     )
-    return compiled(step)
+    return compiled(step, donate_argnums=0)
 
 
 def _loss(

@@ -8,34 +8,31 @@ by them. Into --out go
   splats.ply        the scene, for scripts.render, scripts.view and other viewers
   held_out.png      held-out photos, each beside what the scene shows there: look here first
   metrics.json      PSNR, SSIM (and LPIPS, see below) of the held-out photos, and how they grew
-  checkpoint.npz    goes on with --resume
+  metrics.csv       loss and scores, row by row while it learns
   config.json       every setting of this run
+  checkpoint.safetensors   what the same command goes on from
 
 Examples (the first is what a laptop does in about ten minutes):
 
   python -m scripts.train_splats --capture=data/plush --width=252 --out=out/plush
   python -m scripts.train_splats --capture=data/plush --width=504 --count=60000 --steps=15000
   python -m scripts.train_splats --capture=data/plush --width=252 --minutes=3   # a first look
-  python -m scripts.train_splats --capture=data/plush --width=252 --out=out/plush --resume
   python -m scripts.render --scene=out/plush/splats.ply --cameras=data/plush/transforms.json
 
 On a CPU two photos are worked on at a time, on a core each. Ctrl-C ends the training early and
-keeps what was learnt. LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's
+writes the scene as it is then. A training that was ended, by Ctrl-C or otherwise, goes on when the
+same command is given again; a folder with a training of other settings is refused. --minutes
+counts all sittings. LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's
 VGG16 (.pth or .safetensors), --lpips_heads the vgg.pth of the lpips package.
 
 Exit status: 0 done; 2 bad input; 1 the training diverged.
 """
 
 import dataclasses
-import itertools
-import os
 import pathlib
-import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -47,14 +44,17 @@ from render.frames import round_capacity
 from render.image import contact_sheet, psnr, ssim
 from render.splat import SplatConfig, needed_pairs, splat_frames
 from render.splat_training import (
+    StepReport,
     TrainConfig,
     TrainState,
     compiled_step,
     init_state,
     photos_of_step,
     relocate,
+    replicate,
 )
-from scripts.shell import checkpoint_io, command, scenes
+from scripts.shell import command, scenes, training
+from scripts.shell.training import LoopConfig, Run, Step
 
 _DEFAULT = TrainConfig()
 _CAPTURE = flags.DEFINE_string("capture", None, "Folder of photos with cameras.", required=True)
@@ -69,13 +69,12 @@ _MINUTES = flags.DEFINE_float(
 _POINTS = flags.DEFINE_bool("points", True, "Start at the sparse points, if there are any.")
 _HOLD_OUT = flags.DEFINE_integer("hold_out", 8, "Judge by each n-th photo; 0 trains on all.", 0)
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 1000, "Steps between judgements.", 1)
-_RESUME = flags.DEFINE_bool("resume", False, "Go on from the checkpoint in --out.")
 _LPIPS_TRUNK = flags.DEFINE_string("lpips_trunk", None, "VGG16 weights, for LPIPS.")
 _LPIPS_HEADS = flags.DEFINE_string("lpips_heads", None, "LPIPS v0.1 weights of vgg.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the start, the order of photos and the noise.")
 
-_CHECKPOINT_EVERY = 1000  # steps
 _SCORES = {"psnr_db": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}", "lpips": "LPIPS {:.3f}"}
+_REPORT_EVERY = 20  # steps; each asks the device anyway, whether there was room
 _SHOWN = 4  # held-out photos in the picture
 _MARGIN = 1.25  # room for pairs on top of what the photos need
 
@@ -93,56 +92,38 @@ def main() -> None:
         _DEFAULT, count=_COUNT.value, degree=_DEGREE.value, steps=_STEPS.value
     )
     judge = _load_lpips()
-    if jax.config.jax_platforms in (None, "cpu") and "XLA_FLAGS" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", min(2, os.cpu_count() or 1))
+    training.split_cpu(max_devices=2)
     with command.progress("photos"):
         capture = capture_io.read_capture(_CAPTURE.value, _WIDTH.value)
-    train, held_out = split_photos(capture)
-    state = _first_state(capture, train, config)
-    history = []
-    if _RESUME.value:
-        state = checkpoint_io.read_checkpoint(out / "checkpoint.npz", jax.device_get(state))
-    if int(state.step):
-        command.say(f"going on from step {int(state.step)}")
-    height, width = train.images.shape[1:3]
+    photos, held_out = split_photos(capture)
+    run = training.open_run(out, _settings(config), lambda: _first_state(capture, photos, config))
+    height, width = photos.images.shape[1:3]
     command.say(
-        f"{len(train.cameras)} photos of {width} x {height} to learn from, "
+        f"{len(photos.cameras)} photos of {width} x {height} to learn from, "
         f"{len(held_out.cameras)} held out; {config.count} Gaussians"
     )
-    started = time.perf_counter()
-    trained = training(state, train, config, out)
-    try:
-        for state in trained:
-            step = int(state.step)
-            if held_out.cameras and step % _EVALUATE_EVERY.value == 0:
-                seconds = time.perf_counter() - started
-                scores, _ = evaluate(state, held_out, config, judge=None)
-                history.append({"step": step, "seconds": seconds, **scores})
-                command.say(f"step {step}, {seconds:.0f} s: {_text(scores)}")
-    except KeyboardInterrupt:
-        command.warn(f"stopped at step {int(state.step)}; what was learnt is kept")
-    checkpoint_io.write_checkpoint(out / "checkpoint.npz", state)
-    seconds = time.perf_counter() - started
-    scores, pictures = evaluate(state, held_out, config, judge)
-    gaussians = jax.device_get(state.gaussians)
+    cameras = jax.tree.map(lambda *v: np.stack(v), *jax.device_get(photos.cameras))
+
+    def batch_of(step: int) -> tuple[Camera, np.ndarray]:
+        chosen = photos_of_step(step, jax.device_count(), len(photos.cameras), _SEED.value)
+        return jax.tree.map(lambda v: v[chosen], (cameras, photos.images))
+
+    step = learning_step(_enough(run.state, photos), config)
+    run = training.train(
+        run._replace(state=replicate(run.state)),
+        step,
+        batch_of,
+        (lambda state: evaluate(state, held_out, config)[0]) if held_out.cameras else None,
+        out,
+        LoopConfig(config.steps, _MINUTES.value, _REPORT_EVERY, _EVALUATE_EVERY.value),
+    )
+    scores, pictures = evaluate(run.state, held_out, config, judge)
+    gaussians = jax.device_get(run.state.gaussians)
     splat_io.write_splats(out / "splats.ply", gaussians, scenes.nearest_axis(capture.up))
     if pictures:
         image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))
-    report = {
-        **dict.fromkeys(_SCORES),  # without photos or weights to judge by
-        **scores,
-        "num_gaussians": config.count,
-        "num_photos": len(train.cameras),
-        "num_held_out": len(held_out.cameras),
-        "width_px": width,
-        "height_px": height,
-        "steps": int(state.step),
-        "photos_per_step": jax.device_count(),
-        "seconds": seconds,
-        "history": history,
-    }
+    report = _report(run, photos, held_out, scores)
     files_io.write_json(out / "metrics.json", report)
-    files_io.write_json(out / "config.json", _settings(config))
     command.say(f"wrote {out}: {_text(scores) or f'{config.count} Gaussians'}")
 
 
@@ -171,50 +152,36 @@ def split_photos(capture: Capture) -> tuple[Photos, Photos]:
     )
 
 
-def _first_state(capture: Capture, train: Photos, config: TrainConfig) -> TrainState:
+def _first_state(capture: Capture, photos: Photos, config: TrainConfig) -> TrainState:
     points = capture.points if _POINTS.value else None
     key = jax.random.fold_in(jax.random.key(_SEED.value), 0)
-    return init_state(key, train.cameras, points, capture.point_colors, config)
+    return init_state(key, photos.cameras, points, capture.point_colors, config)
 
 
-def training(
-    state: TrainState, photos: Photos, config: TrainConfig, out: pathlib.Path
-) -> Iterator[TrainState]:
-    """Yields the state after each step, until all are taken or the time is over."""
-    started = time.perf_counter()
+def learning_step(max_pairs: int, config: TrainConfig) -> Step:
+    """Makes the step of this training: one by the photos, and now and then the dead are moved.
+
+    Args:
+      max_pairs: capacity of a picture to begin with.
+      config: of the training.
+    """
     seed = jax.random.key(_SEED.value)
-    max_pairs = _enough(state, photos)
-    num_views = jax.device_count()
-    cameras = jax.tree.map(lambda *v: np.stack(v), *jax.device_get(photos.cameras))
-    first = int(state.step)
-    if first >= config.steps:
-        raise ValueError(f"expected --steps beyond the checkpoint's {first}, found {config.steps}")
-    with command.progress("training", config.steps - first) as advance:
-        for step in itertools.count(first):
-            spent = (time.perf_counter() - started) / 60
-            progress = step / config.steps
-            if _MINUTES.value:
-                progress = max(progress, spent / _MINUTES.value)
-            if progress >= 1:
-                break
-            chosen = photos_of_step(step, num_views, len(photos.cameras), _SEED.value)
-            batch = jax.tree.map(lambda v: v[chosen], (cameras, photos.images))  # noqa: B023
-            while True:
-                new, report = compiled_step(config, max_pairs)(state, *batch, jnp.float32(progress))
-                if not report.overflow:
-                    break
-                max_pairs = round_capacity(_MARGIN * int(report.needed))
-                command.say(f"step {step}: room for {max_pairs} pairs of Gaussian and tile")
-            if not np.isfinite(report.loss):
-                raise command.WorkFailed(f"the training diverged at step {step}")
-            state = new
-            is_time = (step + 1) % config.relocate_every == 0 and step >= config.relocate_from
-            if is_time and progress < config.relocate_until:
-                state, _ = relocate(jax.random.fold_in(seed, step + 1), state, config)
-            if (step + 1) % _CHECKPOINT_EVERY == 0:
-                checkpoint_io.write_checkpoint(out / "checkpoint.npz", state)
-            advance()
-            yield state
+
+    def step_of(max_pairs: int) -> Step:
+        step = compiled_step(config, max_pairs)
+        return lambda state, batch, share: step(state, *batch, np.float32(share))
+
+    step_with_room = training.with_room(step_of, max_pairs)
+
+    def step(state: TrainState, batch: Any, share: float) -> tuple[TrainState, StepReport]:
+        state, report = step_with_room(state, batch, share)
+        number = int(state.step)
+        is_time = number % config.relocate_every == 0 and number > config.relocate_from
+        if is_time and share < config.relocate_until:
+            state, _ = relocate(jax.random.fold_in(seed, number), state, config)
+        return state, report
+
+    return step
 
 
 def _enough(state: TrainState, photos: Photos) -> int:
@@ -225,7 +192,7 @@ def _enough(state: TrainState, photos: Photos) -> int:
 
 
 def evaluate(
-    state: TrainState, photos: Photos, config: TrainConfig, judge
+    state: TrainState, photos: Photos, config: TrainConfig, judge: dict | None = None
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Scores the scene by photos; returns means, and pairs of photo and picture to look at."""
     scores, pictures = {}, []
@@ -233,14 +200,14 @@ def evaluate(
     outputs = splat_frames(gaussians, photos.cameras, SplatConfig(), config.background)
     shown = np.linspace(0, len(photos.cameras) - 1, _SHOWN).round()
     for i, (output, image) in enumerate(zip(outputs, photos.images, strict=True)):
-        rgb = jnp.clip(output.rgb, 0, 1)
+        rgb = np.clip(output.rgb, 0, 1)
         values = {"psnr_db": _psnr(rgb, image), "ssim": _ssim(rgb, image)}
         if judge is not None:
             values["lpips"] = vgg.lpips(judge, rgb, image)
         for name, value in values.items():
             scores.setdefault(name, []).append(float(value))
         if i in shown:
-            pictures += [image, np.asarray(rgb)]
+            pictures += [image, rgb]
     return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
 
 
@@ -251,10 +218,35 @@ def _text(scores: dict[str, float]) -> str:
     return ", ".join(_SCORES[name].format(value) for name, value in scores.items())
 
 
-def _settings(config: TrainConfig) -> dict:
-    values = flags.FLAGS.flag_values_dict()
-    names = ("capture", "width", "minutes", "points", "hold_out", "resume", "seed")
-    return {**{name: values[name] for name in names}, "training": dataclasses.asdict(config)}
+def _report(run: Run, photos: Photos, held_out: Photos, scores: dict[str, float]) -> dict[str, Any]:
+    height, width = photos.images.shape[1:3]
+    return {
+        **dict.fromkeys(_SCORES),  # without photos or weights to judge by
+        **scores,
+        "num_gaussians": len(run.state.gaussians.means),
+        "num_photos": len(photos.cameras),
+        "num_held_out": len(held_out.cameras),
+        "width_px": width,
+        "height_px": height,
+        "steps": int(run.state.step),
+        "photos_per_step": jax.device_count(),
+        "seconds": run.seconds,
+        "history": [row for row in run.history if row.keys() & _SCORES.keys()],
+    }
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """All that the state after a number of steps depends on."""
+    return {
+        "capture": pathlib.Path(_CAPTURE.value).resolve(),
+        "width": _WIDTH.value,
+        "minutes": _MINUTES.value,
+        "points": _POINTS.value,
+        "hold_out": _HOLD_OUT.value,
+        "seed": _SEED.value,
+        "photos_per_step": jax.device_count(),
+        "training": config,
+    }
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -15,16 +17,29 @@ from render import capture_io, image_io, splat_io
 from render.camera import perspective_camera
 from render.splat import splat
 from render.splat_training import TrainConfig, init_state
+from scripts.shell import metrics_io
+from scripts.shell.checkpoint_io import read_header
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 48
 
 
-def run(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    line = [sys.executable, "-m", "scripts.train_splats", *arguments]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
+def command_line(*arguments):
+    return [sys.executable, "-m", "scripts.train_splats", *arguments]
+
+
+def run(*arguments, **variables):
+    environment = ENVIRONMENT | variables
     return subprocess.run(
-        line, capture_output=True, text=True, timeout=600, cwd=ROOT, env=environment
+        command_line(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=ROOT,
+        env=environment,
     )
 
 
@@ -48,42 +63,105 @@ def capture(tmp_path_factory):
     return folder
 
 
-ARGUMENTS = ("--count=150", "--degree=1", "--evaluate_every=30", "--width=48")
+ARGUMENTS = ("--count=150", "--degree=1", "--steps=160", "--evaluate_every=50", "--width=48")
+
+
+@pytest.fixture(scope="module")
+def trained(capture, tmp_path_factory):
+    """A folder that was trained into in one go, and what was printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(f"--capture={capture}", f"--out={folder}", *ARGUMENTS, JAX_LOG_COMPILES="1")
 
 
 @pytest.mark.slow
-def test_training_writes_a_scene_scores_and_goes_on_where_it_stopped(capture, tmp_path):
-    first = run(f"--capture={capture}", f"--out={tmp_path}", "--steps=60", *ARGUMENTS)
-    assert first.returncode == 0, first.stderr
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+def test_training_writes_a_scene_and_its_scores(trained):
+    folder, done = trained
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["lpips"] is None  # no weights were given
-    assert metrics["num_held_out"] == 1 and metrics["num_photos"] == 7 and metrics["steps"] == 60
-    assert [row["step"] for row in metrics["history"]] == [30, 60]
-    assert metrics["psnr_db"] > 15 and f"{metrics['psnr_db']:.2f} dB" in first.stdout
-    assert splat_io.read_splats(tmp_path / "splats.ply").harmonics.shape == (150, 4, 3)
-    assert splat_io.read_up(tmp_path / "splats.ply") == "y"
-    picture = np.asarray(Image.open(tmp_path / "held_out.png"))
+    assert metrics["num_held_out"] == 1 and metrics["num_photos"] == 7 and metrics["steps"] == 160
+    assert [row["step"] for row in metrics["history"]] == [50, 100, 150]
+    assert metrics["psnr_db"] > 17 and f"{metrics['psnr_db']:.2f} dB" in done.stdout
+    assert splat_io.read_splats(folder / "splats.ply").harmonics.shape == (150, 4, 3)
+    assert splat_io.read_up(folder / "splats.ply") == "y"
+    picture = np.asarray(Image.open(folder / "held_out.png"))
     assert picture.shape == (SIZE, 2 * SIZE + 4, 3)
-    assert json.loads((tmp_path / "config.json").read_text())["training"]["count"] == 150
+    config = json.loads((folder / "config.json").read_text())
+    assert (
+        config["training"]["count"] == 150 and config["width"] == 48 and "jax" in config["versions"]
+    )
+    rows = metrics_io.read_rows(folder / "metrics.csv")
+    expected = sorted({*range(20, 161, 20), 50, 100, 150})
+    assert [row["step"] for row in rows] == expected and rows[-1]["loss"] < rows[0]["loss"]
 
-    more = run(f"--capture={capture}", f"--out={tmp_path}", "--steps=200", "--resume", *ARGUMENTS)
-    assert more.returncode == 0, more.stderr
-    assert "going on from step 60" in more.stdout
-    again = json.loads((tmp_path / "metrics.json").read_text())
-    assert again["steps"] == 200 and again["psnr_db"] > metrics["psnr_db"] + 2
+
+@pytest.mark.slow
+def test_a_step_is_compiled_once(trained):
+    _, done = trained
+    assert done.stderr.count("Finished XLA compilation of jit(train_step)") == 1
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_the_training_ends_with_the_same_bytes(capture, trained, tmp_path):
+    arguments = f"--capture={capture}", f"--out={tmp_path}", *ARGUMENTS
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    killed_at(20, signal.SIGTERM, tmp_path, *arguments)
+    reached = read_header(checkpoint).step
+    assert 20 <= reached < 160
+    killed_at(reached + 20, signal.SIGKILL, tmp_path, *arguments)
+    assert read_header(checkpoint).step == reached
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {reached}\n" in done.stdout
+    assert leavings(tmp_path) == leavings(trained[0])
+
+    before = checkpoint.read_bytes()
+    again = run(*arguments)
+    assert again.returncode == 0 and "the training is finished: 160 steps" in again.stdout
+    refused = run(*arguments, "--steps=200")
+    line = f"in {tmp_path}, training.steps of 160, found 200: name another --out to keep both\n"
+    assert refused.returncode == 2 and refused.stderr.endswith(line)
+    assert checkpoint.read_bytes() == before
+
+
+def killed_at(step, number, folder, *arguments):
+    """Starts a training and sends the signal once metrics.csv has a row of that step."""
+    line = command_line(*arguments)
+    with subprocess.Popen(
+        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=ENVIRONMENT
+    ) as work:
+        while work.poll() is None:
+            rows = metrics_io.read_rows(folder / "metrics.csv")
+            if rows and rows[-1]["step"] >= step:
+                break
+            time.sleep(0.02)
+        work.send_signal(number)
+        _, errors = work.communicate(timeout=600)
+    assert work.returncode == (-9 if number == signal.SIGKILL else 143), errors
+
+
+def leavings(folder):
+    """What is left of a training, without its seconds: header, bytes of the tensors, rows."""
+    path = folder / "checkpoint.safetensors"
+    data = path.read_bytes()
+    size = 8 + int.from_bytes(data[:8], "little")
+    rows = metrics_io.read_rows(folder / "metrics.csv")
+    rows = [{name: v for name, v in row.items() if name != "seconds"} for row in rows]
+    return read_header(path)._replace(seconds=0), data[size:], rows
 
 
 @pytest.mark.parametrize(
     "arguments, line",
     [
         (("--capture={none}",), "in {none}, found none"),
-        (("--capture={capture}", "--resume", "--out={none}"), "expected a checkpoint, found"),
+        (("--capture={capture}", "--out={render}"), "capture of None, found"),
         (("--capture={capture}", "--lpips_heads=x"), "expected both --lpips_trunk"),
         (("--capture={capture}", "--hold_out=1"), "expected photos to learn from, found 8"),
     ],
 )
 def test_bad_input_takes_one_line(capture, tmp_path, arguments, line):
-    names = {"capture": capture, "none": tmp_path / "none"}
+    names = {"capture": capture, "none": tmp_path / "none", "render": tmp_path}
+    (tmp_path / "config.json").write_text('{"scene": "of another command"}')
     done = run(*(argument.format(**names) for argument in arguments))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and line.format(**names) in done.stderr
