@@ -1,6 +1,6 @@
 r"""Shows splats and meshes: videos from all sides, along a camera path, of a moving scene, stills.
 
---scene is a splat file (.ply, .compressed.ply, .spz) or a mesh (.obj, .glb, .ply), told apart by
+--show is a splat file (.ply, .compressed.ply, .spz) or a mesh (.obj, .glb, .ply), told apart by
 its content. The camera finds the subject by itself and turns around it. Into --out go
 
   video.mp4     the scene from all sides, or along --cameras, or as --trajectory moves it
@@ -10,12 +10,12 @@ its content. The camera finds the subject by itself and turns around it. Into --
 
 Examples:
 
-  python -m scripts.render --scene=flowers.ply --out=out/flowers
-  python -m scripts.render --scene=out/me/splats.ply --size=768 --frames=120 --elevation=0
-  python -m scripts.render --scene=out/me/head.glb --still --azimuth=-40,0,40
-  python -m scripts.render --scene=out/plush/splats.ply --cameras=data/plush/transforms.json
-  python -m scripts.render --scene=flowers.ply --trajectory=trajectory.npz --azimuth=30
-  python -m scripts.render --scene=out/me/head.glb --trajectory=out/jelly/trajectory.npz
+  python -m scripts.render --show=flowers.ply --out=out/flowers
+  python -m scripts.render --show=out/me/splats.ply --size=768 --frames=120 --elevation=0
+  python -m scripts.render --show=out/me/head.glb --still --azimuth=-40,0,40
+  python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush/transforms.json
+  python -m scripts.render --show=flowers.ply --trajectory=trajectory.npz --azimuth=30
+  python -m scripts.render --show=out/me/head.glb --trajectory=out/jelly/trajectory.npz
 
 Splats are y down, as most captures are, unless their file says otherwise; meshes are y up. --up
 overrides. An azimuth of zero looks at the front; it grows towards the right hand of who stands
@@ -46,7 +46,7 @@ from scripts.shell import command, scenes
 from scripts.shell.scenes import Scene
 from sim.trajectory_io import Trajectory
 
-_SCENE = flags.DEFINE_string("scene", None, "Splats or a mesh.", required=True)
+_SHOW = flags.DEFINE_string("show", None, "Splats or a mesh.", required=True)
 _OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
 _STILL = flags.DEFINE_bool("still", False, "Write one picture rather than a video.")
 _SIZE = flags.DEFINE_string("size", "512", "Side of the picture, or WIDTHxHEIGHT, pixels.")
@@ -75,7 +75,7 @@ def main() -> None:
         raise ValueError("expected --still or one of --cameras and --trajectory, found both")
     width, height = scenes.picture_size(_SIZE.value)
     background = scenes.color(_BACKGROUND.value)
-    scene = scenes.read_scene(_SCENE.value)
+    scene = scenes.read_scene(_SHOW.value)
     trajectory = None
     if _TRAJECTORY.value:
         scene, trajectory = scenes.read_motion(_TRAJECTORY.value, scene)
@@ -190,7 +190,7 @@ def _keeping(
 
 
 def _settings(scene: Scene) -> dict:
-    names = ("scene", "still", "size", "frames", "fps", "azimuth", "elevation", "fov", "target")
+    names = ("show", "still", "size", "frames", "fps", "azimuth", "elevation", "fov", "target")
     names += ("distance", "background", "cameras", "trajectory", "seed")
     return {name: flags.FLAGS[name].value for name in names} | {"up": _UP.value or scene.up}
 

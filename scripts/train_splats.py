@@ -17,7 +17,7 @@ Examples (the first is what a laptop does in about ten minutes):
   python -m scripts.train_splats --capture=data/plush --width=252 --out=out/plush
   python -m scripts.train_splats --capture=data/plush --width=504 --count=60000 --steps=15000
   python -m scripts.train_splats --capture=data/plush --width=252 --minutes=3   # a first look
-  python -m scripts.render --scene=out/plush/splats.ply --cameras=data/plush/transforms.json
+  python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush/transforms.json
 
 On a CPU two photos are worked on at a time, on a core each. Ctrl-C ends the training early and
 writes the scene as it is then. A training that was ended, by Ctrl-C or otherwise, goes on when the

@@ -1,13 +1,13 @@
 r"""Shows splats, meshes and moving scenes in the browser, on this machine only.
 
---scene takes one or several files: splats (.ply, .compressed.ply, .spz), meshes (.obj, .glb, .ply),
+--show takes one or several files: splats (.ply, .compressed.ply, .spz), meshes (.obj, .glb, .ply),
 and the made-up shapes ball and cube. The page turns with the left button, shifts with the right one
 and zooms with the wheel. With --trajectory a slider moves the first splat scene through time, and
 "Play" does in real time, leaving out frames where the machine is too slow for them all. The button
 "Save a still" has our own renderer draw what the page shows, into --out, with the colours as they
 depend on the view.
 
-With --simulate, a scene file as in `simulate`, the first splats are matter that moves as one
+With --scene, a scene file as in `simulate`, the first splats are matter that moves as one
 watches. "Pick a point", click on the splats, and drag the arrows that appear there: the matter
 around them comes along, until "Let go". Stiffness, gravity and speed can be changed meanwhile; it
 starts when a page is open. It is coarse, so that it answers at once: 2500 particles by default, on
@@ -18,12 +18,12 @@ the real thing.
 Examples:
 
   pip install -e ".[view]"
-  python -m scripts.view --scene=out/me/head.glb
-  python -m scripts.view --scene=out/me/splats.ply,out/me/head.glb
-  python -m scripts.view --scene=flowers.ply --trajectory=trajectory.npz
-  python -m scripts.view --scene=flowers.ply --open=false --port=9000
-  python -m scripts.view --scene=playbot.ply --simulate=playbot_dropped
-  python -m scripts.view --scene=ball --simulate=ball_drop
+  python -m scripts.view --show=out/me/head.glb
+  python -m scripts.view --show=out/me/splats.ply,out/me/head.glb
+  python -m scripts.view --show=flowers.ply --trajectory=trajectory.npz
+  python -m scripts.view --show=flowers.ply --open=false --port=9000
+  python -m scripts.view --show=playbot.ply --scene=playbot_dropped
+  python -m scripts.view --show=ball --scene=ball_drop
 
 The page shows the colour of splats that does not depend on the view. Ctrl-C ends it. Exit status:
 0 done; 2 bad input, or viser is not installed.
@@ -43,10 +43,10 @@ from scripts.viewing.viewer import HOST, Viewer
 from sim.play import MAX_PARTICLES, Play, make_playable
 from sim.scene_io import read_scene_file
 
-_SCENE = flags.DEFINE_list("scene", None, "Splats and meshes, or ball or cube.", required=True)
+_SHOW = flags.DEFINE_list("show", None, "Splats and meshes, or ball or cube.", required=True)
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the first splats move, .npz.")
-_SIMULATE = flags.DEFINE_string("simulate", None, "Scene file: the first splats are matter.")
-_MAX_PARTICLES = flags.DEFINE_integer("max_particles", MAX_PARTICLES, "Of --simulate.", 1)
+_SCENE = flags.DEFINE_string("scene", None, "Scene file: the first splats are matter.")
+_MAX_PARTICLES = flags.DEFINE_integer("max_particles", MAX_PARTICLES, "Of --scene.", 1)
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up; the first scene's by default.")
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
 _PORT = flags.DEFINE_integer("port", 8080, "Of localhost; the next free one if taken.", 1, 65535)
@@ -54,7 +54,7 @@ _FRAME = flags.DEFINE_integer("frame", 0, "Frame of the trajectory to begin at."
 _OPEN = flags.DEFINE_bool("open", True, "Open the page in the browser.")
 _SECONDS = flags.DEFINE_float("seconds", None, "End by itself after this time.", 0.0)
 _OUT = flags.DEFINE_string("out", "out/view", "Folder for stills.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the places of what --simulate fills in.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the places of what --scene fills in.")
 
 _TICK = 0.02  # seconds
 
@@ -64,14 +64,14 @@ def main() -> None:
         raise ValueError('expected viser, found none: pip install -e ".[view]"')
     out = command.writable_folder(_OUT.value)
     background = scenes.color(_BACKGROUND.value)
-    if _TRAJECTORY.value and _SIMULATE.value:
-        raise ValueError("expected --trajectory or --simulate, found both")
-    shown = [scenes.read_scene(path) for path in _SCENE.value]
+    if _TRAJECTORY.value and _SCENE.value:
+        raise ValueError("expected --trajectory or --scene, found both")
+    shown = [scenes.read_scene(path) for path in _SHOW.value]
     trajectory = play = None
     if _TRAJECTORY.value:
         number = _first_splats(shown)
         shown[number], trajectory = scenes.read_motion(_TRAJECTORY.value, shown[number])
-    if _SIMULATE.value:
+    if _SCENE.value:
         number = _first_splats(shown)
         play = _ready(shown[number])
         shown[number] = play_panel.playing_scene(shown[number], play)
@@ -106,7 +106,7 @@ def _first_splats(shown: list[Scene]) -> int:
 
 def _ready(scene: Scene) -> Play:
     """Makes a simulation of splats, and compiles it."""
-    scene_file = read_scene_file(_SIMULATE.value)
+    scene_file = read_scene_file(_SCENE.value)
     for warning in scene_file.warnings:
         command.warn(warning)
     up = _UP.value or scene.up

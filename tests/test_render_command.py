@@ -75,7 +75,7 @@ def inputs(tmp_path_factory):
 
 def test_a_still_shows_the_scene_the_right_way_up_from_each_azimuth(inputs, tmp_path):
     done = run(
-        f"--scene={inputs / 'up.ply'}",
+        f"--show={inputs / 'up.ply'}",
         f"--out={tmp_path}",
         "--still",
         "--azimuth=0,180",
@@ -100,7 +100,7 @@ def test_a_still_shows_the_scene_the_right_way_up_from_each_azimuth(inputs, tmp_
 @pytest.mark.slow
 def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path):
     moving = run(
-        f"--scene={inputs / 'up.ply'}",
+        f"--show={inputs / 'up.ply'}",
         f"--trajectory={inputs / 'moves.npz'}",
         "--azimuth=0",
         "--size=64",
@@ -113,7 +113,7 @@ def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path)
     assert left[:, :32].sum() > 200 > 50 > left[:, 32:].sum()  # the camera sees the whole way
     assert right[:, 32:].sum() > 200 > 50 > right[:, :32].sum()
     path = run(
-        f"--scene={inputs / 'up.ply'}",
+        f"--show={inputs / 'up.ply'}",
         f"--cameras={inputs / 'path.json'}",
         f"--out={tmp_path / 'path'}",
     )
@@ -126,7 +126,7 @@ def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path)
 @pytest.mark.parametrize("scene", ["up.ply", "mesh.ply"])
 def test_matter_moves_splats_and_meshes(inputs, tmp_path, scene):
     done = run(
-        f"--scene={inputs / scene}",
+        f"--show={inputs / scene}",
         f"--trajectory={inputs / 'matter.npz'}",
         "--azimuth=0",
         "--size=64",
@@ -142,13 +142,13 @@ def test_matter_moves_splats_and_meshes(inputs, tmp_path, scene):
 @pytest.mark.parametrize(
     "arguments, line",
     [
-        (("--scene={inputs}/none.ply",), "expected a file, found nothing at"),
-        (("--scene={inputs}/text.ply",), "text.ply"),
-        (("--scene={inputs}/up.ply", "--size=3"), "expected --size such as 512 or 640x480"),
-        (("--scene={inputs}/up.ply", "--background=pink"), "expected a colour"),
-        (("--scene={inputs}/up.ply", "--azimuth=a:b"), "expected --azimuth such as"),
+        (("--show={inputs}/none.ply",), "expected a file, found nothing at"),
+        (("--show={inputs}/text.ply",), "text.ply"),
+        (("--show={inputs}/up.ply", "--size=3"), "expected --size such as 512 or 640x480"),
+        (("--show={inputs}/up.ply", "--background=pink"), "expected a colour"),
+        (("--show={inputs}/up.ply", "--azimuth=a:b"), "expected --azimuth such as"),
         (
-            ("--scene={inputs}/mesh.ply", "--trajectory={inputs}/moves.npz"),
+            ("--show={inputs}/mesh.ply", "--trajectory={inputs}/moves.npz"),
             "expected a trajectory of matter to move a mesh, found no rest in",
         ),
     ],

@@ -87,7 +87,7 @@ def test_the_page_shows_splats_and_moves_them_with_time(chromium, tmp_path):
     means = np.asarray(ball().means) + np.stack([still, still + away])
     trajectory = trajectory_io.Trajectory(np.array([0.0, 1.0]), means.astype(np.float32))
     trajectory_io.write_trajectory(tmp_path / "moves.npz", trajectory)
-    scene = f"--scene={tmp_path / 'ball.ply'}", f"--trajectory={tmp_path / 'moves.npz'}"
+    scene = f"--show={tmp_path / 'ball.ply'}", f"--trajectory={tmp_path / 'moves.npz'}"
 
     def is_shown(picture):
         return red_middle(picture) is not None
@@ -114,7 +114,7 @@ def test_the_page_shows_a_mesh_in_its_colours(chromium, tmp_path):
         green = picture[..., 1] - np.maximum(picture[..., 0], picture[..., 2])
         return np.mean(green > 0.2) > 0.1
 
-    assert is_green(look_at_viewer(chromium, is_green, f"--scene={tmp_path / 'a.glb'}"))
+    assert is_green(look_at_viewer(chromium, is_green, f"--show={tmp_path / 'a.glb'}"))
 
 
 @needs_viser
@@ -124,7 +124,7 @@ def test_it_ends_by_itself_and_takes_the_next_free_port(tmp_path):
         taken.bind(("localhost", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = start(f"--scene={tmp_path / 'ball.ply'}", f"--port={port}", seconds=0.1)
+        server = start(f"--show={tmp_path / 'ball.ply'}", f"--port={port}", seconds=0.1)
         output, errors = server.communicate(timeout=120)
     assert server.returncode == 0, errors
     assert "400 Gaussians" in output and f"localhost:{port}" not in output
@@ -135,7 +135,7 @@ def test_a_trajectory_of_another_scene_is_refused_in_one_line(tmp_path):
     splat_io.write_splats(tmp_path / "ball.ply", ball())
     moves = trajectory_io.Trajectory(np.zeros(1), np.zeros((1, 7, 3)))
     trajectory_io.write_trajectory(tmp_path / "moves.npz", moves)
-    files = f"--scene={tmp_path / 'ball.ply'}", f"--trajectory={tmp_path / 'moves.npz'}"
+    files = f"--show={tmp_path / 'ball.ply'}", f"--trajectory={tmp_path / 'moves.npz'}"
     server = start(*files)
     _, errors = server.communicate(timeout=120)
     assert server.returncode == 2 and len(errors.splitlines()) == 1
@@ -306,7 +306,7 @@ def test_the_page_shows_where_the_simulation_has_come(chromium, panel):
 
 @needs_viser
 def test_the_command_makes_a_scene_ready_and_ends_by_itself():
-    arguments = "--scene=ball", "--simulate=ball_drop", "--max_particles=300"
+    arguments = "--show=ball", "--scene=ball_drop", "--max_particles=300"
     server = start(*arguments, seconds=0.1)
     output, errors = server.communicate(timeout=120)
     assert server.returncode == 0, errors
@@ -328,7 +328,7 @@ def test_a_simulation_that_fails_says_so_and_can_be_restarted(panel, capsys):
 
 @needs_viser
 def test_a_simulation_and_a_trajectory_are_refused_in_one_line():
-    server = start("--scene=ball", "--simulate=ball_drop", "--trajectory=none.npz")
+    server = start("--show=ball", "--scene=ball_drop", "--trajectory=none.npz")
     _, errors = server.communicate(timeout=120)
     assert server.returncode == 2 and len(errors.splitlines()) == 1
-    assert "expected --trajectory or --simulate, found both" in errors
+    assert "expected --trajectory or --scene, found both" in errors
