@@ -47,6 +47,7 @@ import time
 from absl import flags
 
 from recon import evaluate, fit
+from recon.evaluation import methods as methods_lib
 from recon.evaluation import protocol as protocol_lib
 from recon.evaluation.detector import DetectorConfig
 from recon.evaluation.protocol import Protocol
@@ -125,20 +126,22 @@ def run_protocol(
 ) -> None:
     """Makes the experiments, runs the methods, and writes tables and figures."""
     begin = time.perf_counter()
-    rows = protocol_lib.methods(names)
+    rows = methods_lib.rows(names)
     if "fixed" in names and figures.OVERFITTED not in etas:
-        rows += protocol_lib.methods(["fixed"], figures.OVERFITTED)
+        rows += methods_lib.rows(["fixed"], figures.OVERFITTED)
     sweep = [
         row
         for eta in etas
-        for row in protocol_lib.methods([n for n in names if n != evaluate.MEAN_FACE], eta)
+        for row in methods_lib.rows([n for n in names if n != evaluate.MEAN_FACE], eta)
     ]
-    subject = protocol_lib.load_subject(protocol)
+    subject = protocol_lib.load_subject(protocol, command.progress)
+    for note in subject.notes:
+        command.say(note)
     protocol_lib.check_settings(folder, dataclasses.asdict(protocol))
-    protocol_lib.make_experiments(folder, protocol, subject)
+    protocol_lib.make_experiments(folder, protocol, subject, command.progress)
     for row in rows + sweep:
-        protocol_lib.run_method(folder, row, protocol, subject)
-    scores = {row.name: protocol_lib.collect(folder, row) for row in rows + sweep}
+        methods_lib.run_method(folder, row, protocol, subject, command.progress)
+    scores = {row.name: methods_lib.collect(folder, row) for row in rows + sweep}
     report = report_lib.make_report(folder, protocol, rows, scores)
     report_lib.write_report(folder, report)
     with command.progress("figures"):

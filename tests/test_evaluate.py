@@ -10,6 +10,7 @@ import trimesh
 
 from recon import evaluate
 from recon.assets import load_model
+from recon.evaluation import methods as methods_lib
 from recon.evaluation import protocol as protocol_lib
 from recon.evaluation.detector import DetectorConfig
 from recon.evaluation.experiments import Angles
@@ -148,9 +149,9 @@ def table(folder, protocol, names):
     subject = protocol_lib.load_subject(protocol)
     protocol_lib.make_experiments(folder, protocol, subject)
     scores = {}
-    for method in protocol_lib.methods(names):
-        protocol_lib.run_method(folder, method, protocol, subject)
-        scores[method.name] = protocol_lib.collect(folder, method)
+    for method in methods_lib.rows(names):
+        methods_lib.run_method(folder, method, protocol, subject)
+        scores[method.name] = methods_lib.collect(folder, method)
 
     def ratio(ours, others, metric):
         found = evaluate.compare(scores[ours][metric], scores[others][metric])

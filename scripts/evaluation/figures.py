@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from recon import evaluate, morphable
+from recon.evaluation import methods as methods_lib
 from recon.evaluation import protocol as protocol_lib
 from recon.evaluation.protocol import Protocol, Subject
 from render import image_io, rasterize
@@ -175,7 +176,7 @@ def overfitting(folder: pathlib.Path, subject: Subject, names: list[str]) -> Fig
     figure = Figure(figsize=(3.0 * len(heads), 3.5), dpi=110, layout="constrained")
     for ax, (title, head) in zip(figure.subplots(1, len(heads)), heads, strict=True):
         if isinstance(head, str):
-            identity = jnp.asarray(protocol_lib.first_identity(folder, head)[view])
+            identity = jnp.asarray(methods_lib.first_identity(folder, head)[view])
             head = morphable.face_shape(subject.given, identity, jnp.zeros(0))
         ax.imshow(_portrait(np.asarray(head), np.asarray(subject.truth.triangles)))
         ax.set_title(title, fontsize=11)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from recon import evaluate
 from recon.evaluation import protocol as protocol_lib
-from recon.evaluation.protocol import METRICS, Method, Protocol
+from recon.evaluation.methods import METRICS, Method
+from recon.evaluation.protocol import Protocol
 from render import files_io
 from scripts.shell import outputs_io
 

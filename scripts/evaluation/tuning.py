@@ -123,7 +123,9 @@ def make_cases(protocol: Protocol, models: list[str], config: FitConfig) -> list
         for model in models:
             for num_identity in _MODES:
                 one = dataclasses.replace(protocol, model=model, components=num_identity)
-                subject = protocol_lib.load_subject(one)
+                subject = protocol_lib.load_subject(one, command.progress)
+                for note in subject.notes:
+                    command.say(note)
                 for name, noise in (("little noise", _LITTLE), ("much noise", _MUCH)):
                     pitch, roll = _TILTS if noise is _MUCH else (protocol.pitch, protocol.roll)
                     noisy = dataclasses.replace(one, noise=noise, pitch=pitch, roll=roll)

@@ -1,0 +1,232 @@
+"""What each method makes of the experiments: fits, a batch of views at a time, and their scores.
+
+Axes: F faces, A views of a face, N views of all faces in which the detector found one, V vertices,
+K modes of the true faces, k modes that the methods fit.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from recon import evaluate, fit, morphable
+from recon.evaluation.experiments import Experiment
+from recon.evaluation.experiments_io import read_experiment, read_results, write_results
+from recon.evaluation.progress import Progress, silent
+from recon.evaluation.protocol import Protocol, Subject, experiment_paths
+from recon.pose import Pose
+from recon.residuals import FitConfig, FitModel, Observation
+from render.mesh import Mesh
+
+METRICS = [field.name for field in dataclasses.fields(evaluate.Scores)]
+_BATCH = 70  # views fitted at once: one compilation, whatever their number
+
+
+class Found(NamedTuple):
+    """What a method made of N views."""
+
+    identity: NDArray  # [N, k]
+    rotation: NDArray  # [N, 3, 3]
+    translation: NDArray  # [N, 2]
+    scale: NDArray  # [N]
+    iterations: NDArray  # [N]
+    converged: NDArray  # [N]
+
+    @property
+    def head(self) -> Pose:
+        """The poses [N]."""
+        return Pose(self.rotation, self.translation, self.scale)
+
+
+class Method(NamedTuple):
+    """A row of the tables; `name` is that of its folder too."""
+
+    name: str
+    config: FitConfig
+    fit: Callable[[FitModel, Observation, FitConfig], Found]  # jit-compiled
+
+
+@jax.jit
+def _fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> Found:
+    face = fit.fit_faces(model, seen, config)
+    params, head = face.params, face.params.pose
+    return Found(
+        params.identity,
+        head.rotation,
+        head.translation,
+        head.scale,
+        face.iterations,
+        face.converged,
+    )
+
+
+@jax.jit
+def _fit_mean_faces(model: FitModel, seen: Observation, config: FitConfig) -> Found:
+    identity, head = evaluate.mean_faces(model, seen, config)
+    count = len(identity)  # a closed form, without iterations
+    return Found(
+        identity,
+        head.rotation,
+        head.translation,
+        head.scale,
+        jnp.zeros(count),
+        jnp.ones(count, bool),
+    )
+
+
+def rows(names: list[str], identity_weight: float | None = None) -> list[Method]:
+    """The rows of these names; with another weight of the prior, if one is given."""
+    found = []
+    for name in names:
+        is_mean = name == evaluate.MEAN_FACE
+        config = fit.METHODS["inner" if is_mean else name]
+        if identity_weight is not None:
+            config = config.replace(identity_weight=identity_weight)
+            name = f"{name},eta={identity_weight:g}"
+        found.append(Method(name, config, _fit_mean_faces if is_mean else _fit_faces))
+    return found
+
+
+class _Views(NamedTuple):
+    """The views of some faces in one row, without those where no face was found."""
+
+    face: NDArray  # [N] which of the faces
+    xy: NDArray  # [N, 68, 2]
+    sigma_px: NDArray  # [N, 68]
+    head: Pose  # [N] true
+
+
+def _views_of(faces: list[Experiment]) -> _Views:
+    """Puts the views of all faces in one row."""
+    is_found = [np.isfinite(one.xy).all((1, 2)) for one in faces]
+    parts = [
+        jax.tree.map(lambda x: x[mine], (one.xy, one.sigma_px, one.head))  # noqa: B023
+        for one, mine in zip(faces, is_found, strict=True)
+    ]
+    face = np.repeat(np.arange(len(faces)), [mine.sum() for mine in is_found])
+    return _Views(face, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+
+
+def run_method(
+    folder: pathlib.Path,
+    method: Method,
+    protocol: Protocol,
+    subject: Subject,
+    progress: Progress = silent,
+) -> None:
+    """Fits and scores the experiments that the folder has no results of."""
+    results = folder / "results" / method.name
+    missing = [path for path in experiment_paths(folder) if not (results / path.name).exists()]
+    if not missing:
+        return
+    faces = [read_experiment(path) for path in missing]
+    views = _views_of(faces)
+    if not len(views.face):
+        raise RuntimeError(f"expected a face found in some view of {folder}, found none")
+    with progress(f"{method.name}: {len(views.face)} fits", len(views.face)) as advance:
+        found, seconds = _fit_views(views, method, protocol, subject, advance)
+    scores = _score_views(faces, views, found, subject)
+    for number, (path, one) in enumerate(zip(missing, faces, strict=True)):
+        arrays = {
+            name: _spread(values[views.face == number], one)
+            for name, values in {**found._asdict(), **vars(scores)}.items()
+        }
+        write_results(results / path.name, {**arrays, "seconds": np.float32(seconds)})
+
+
+def _spread(values: NDArray, one: Experiment) -> NDArray:
+    """Puts values of the views where a face was found among all views [A, ...]; NaN elsewhere."""
+    is_found = np.isfinite(one.xy).all((1, 2))
+    whole = np.full((len(is_found), *values.shape[1:]), np.nan, np.float32)
+    whole[is_found] = values
+    return whole
+
+
+def _fit_views(
+    views: _Views,
+    method: Method,
+    protocol: Protocol,
+    subject: Subject,
+    advance: Callable[..., None],
+) -> tuple[Found, float]:
+    """Fits all views, a batch at a time; returns what was found and the seconds per fit."""
+    scale = views.head.scale if protocol.knows_scale else None
+    num_views = len(views.face)
+    compiled, parts, seconds = None, [], 0.0
+    for first in range(0, num_views, _BATCH):
+        index = np.minimum(np.arange(first, first + _BATCH), num_views - 1)  # the last one repeats
+        seen = evaluate.observe_views(
+            views.xy[index],
+            views.sigma_px[index],
+            method.config,
+            None if scale is None else scale[index],
+        )
+        arguments = (subject.fit_model, seen, method.config)
+        compiled = compiled or method.fit.lower(*arguments).compile()
+        begin = time.perf_counter()
+        parts.append(jax.device_get(compiled(*arguments)))
+        seconds += time.perf_counter() - begin
+        for _ in range(min(_BATCH, num_views - first)):
+            advance()
+    found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    each = seconds / len(found.scale)
+    return jax.tree.map(lambda x: x[:num_views], found), each
+
+
+def _score_views(
+    faces: list[Experiment], views: _Views, found: Found, subject: Subject
+) -> evaluate.Scores:
+    """Scores [N] of the fits, on the host."""
+    truth = subject.truth
+    shapes = [faces[f].vertices for f in views.face]
+    is_corresponding = all(len(shape) == len(truth.mean) for shape in shapes)
+    if is_corresponding:
+        true_vertices = jnp.asarray(np.stack(shapes))
+    else:  # scored against what is nearest, below
+        true_vertices = jnp.broadcast_to(truth.mean, (len(shapes), *truth.mean.shape))
+    scores = evaluate.score_views(
+        truth,
+        jnp.asarray(subject.modes),
+        jnp.asarray(found.identity),
+        found.head,
+        true_vertices,
+        jnp.asarray(np.stack([faces[f].identity for f in views.face])),
+        views.head,
+        views.xy,
+    )
+    scores = jax.device_get(scores)
+    if is_corresponding:
+        return scores
+    nearest = [
+        _closest_errors(identity, subject, subject.scans[f])
+        for identity, f in zip(found.identity, views.face, strict=True)
+    ]
+    normal_deg, vertex_mm = np.array(nearest, np.float32).T
+    return scores.replace(normal_deg=normal_deg, vertex_mm=vertex_mm)
+
+
+def _closest_errors(identity: NDArray, subject: Subject, scan: Mesh) -> tuple[float, float]:
+    """Errors of normals, degrees, and of vertices, millimetres, against a scan of other ones."""
+    given = subject.given
+    shape = np.asarray(morphable.face_shape(given, identity, jnp.zeros(0)))
+    return evaluate.closest_errors(shape, given.triangles, scan.vertices, scan.triangles)
+
+
+def collect(folder: pathlib.Path, method: Method) -> dict[str, NDArray]:
+    """Scores [F, A] of a method by metric, and `seconds` [F] per fit."""
+    files = [
+        read_results(folder / "results" / method.name / path.name)
+        for path in experiment_paths(folder)
+    ]
+    return {name: np.stack([one[name] for one in files]) for name in [*METRICS, "seconds"]}
+
+
+def first_identity(folder: pathlib.Path, name: str) -> NDArray:
+    """What a method found of the first face in each view [A, k]."""
+    return read_results(folder / "results" / name / experiment_paths(folder)[0].name)["identity"]
