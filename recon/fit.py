@@ -4,15 +4,11 @@
   face = fit_face(fit_model, observe(landmarks, METHODS["robust"]), METHODS["robust"])
 
 Axes: K identity and E expression coefficients, P = 17 contour paths, B photos of a batch.
-Sources: thesis Eq. 2-9 and Algorithm 1; Madsen, Nielsen and Tingleff 2004 (the solver, in jaxopt).
+Source: thesis Eq. 2-9 and Algorithm 1. The solver: `recon.levenberg_marquardt`.
 """
 
 import dataclasses
-import functools
 import math
-import warnings
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,20 +18,13 @@ from numpy.typing import NDArray
 
 from recon import contour, pose, residuals, splines
 from recon.landmarks import Landmarks, eye_distance
+from recon.levenberg_marquardt import solve_least_squares
 from recon.morphable import NUM_CONTOUR, MorphableModel
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
 
-with warnings.catch_warnings():
-    # Unmaintained, and says so at each import. Only `solve_least_squares` knows it.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import jaxopt
-
 CHAIN_LENGTH = 20  # vertices per contour point, thesis 1.1.3
-_INITIAL_DAMPING = 1e-3  # of the largest squared column norm, which scaling makes 1
-_LEAST_DECREASE = 1e-4  # of the cost, by an accepted step that is to be followed by another
-_REFUSED = 1e6  # stands for a residual that is not finite: large, yet its square is a float32
 
 # The map's distance has kinks at every pixel, on which the solver goes slowly.
 _QUADRATIC = FitConfig(
@@ -228,93 +217,6 @@ def free_unknowns(num_coefficients: int, fits_scale: bool, config: FitConfig) ->
     is_free[num_coefficients + 5] = fits_scale
     is_free[num_coefficients + 6 :] = config.contour == "path"
     return np.flatnonzero(is_free)
-
-
-class Solution(NamedTuple):
-    x: jax.Array  # [N]
-    cost: jax.Array  # [] half the squared residual norm
-    iterations: jax.Array  # [] int32
-    converged: jax.Array  # [] bool
-
-
-def solve_least_squares(
-    residual: Callable[[jax.Array], jax.Array],
-    jacobian: Callable[[jax.Array], jax.Array],
-    start: jax.Array,
-    max_iterations: int,
-    tolerance: float,
-) -> Solution:
-    """Levenberg-Marquardt by jaxopt, behind what it needs to be trusted (jaxopt 0.8.5).
-
-    * It blends accepted and rejected steps by multiplication, so one NaN at a trial point freezes
-      it (0 * NaN). Residuals that are not finite count as very large instead: the step is refused.
-    * It damps all unknowns alike. They are scaled by the Jacobian's columns at the start, after
-      which a unit of each is about one standard deviation.
-    * Its stops are an absolute gradient norm, which float32 may never reach, or a step relative to
-      the unknowns' norm, which is nothing at a good start. Here the step itself decides, in
-      standard deviations, and what it gained; its own loop, which compiles the step twice, is
-      not used.
-    * It crashes on `jac_fun` with a materialised Jacobian: the attribute is set by hand.
-    """
-    residual, jacobian = jax.jit(residual), jax.jit(jacobian)  # traced once, not at each use
-    first_jacobian = _finite(jacobian(start), 0.0)
-    column_norm = jnp.linalg.norm(first_jacobian, axis=0)
-    unit = 1.0 / jnp.where(column_norm > 0.0, column_norm, 1.0)
-    solver = jaxopt.LevenbergMarquardt(
-        residual_fun=lambda y: _finite(residual(start + unit * y), _REFUSED),
-        materialize_jac=True,
-        solver="cholesky",
-        damping_parameter=_INITIAL_DAMPING,
-        jit=False,
-    )
-
-    def is_moving(carry):
-        _, state, last_cost = carry
-        is_first = state.iter_num == 0
-        is_long = jnp.max(jnp.abs(state.delta)) > tolerance
-        is_steep = jnp.max(jnp.abs(state.gradient)) > tolerance
-        # A refused step leaves the cost alone and doubles this factor; it says nothing yet.
-        is_refused = state.increase_factor > 2.0
-        is_paying = last_cost - state.value > _LEAST_DECREASE * state.value
-        return is_steep & (is_first | (is_long & (is_refused | is_paying)))
-
-    def goes_on(carry):
-        return is_moving(carry) & (carry[1].iter_num < max_iterations)
-
-    def advance(carry):
-        y, state, _ = carry
-        return *_update(solver, y, state), state.value
-
-    y = jnp.zeros_like(start)
-    solver._jac_fun = lambda y: first_jacobian * unit  # compiling it once more takes seconds
-    state = solver.init_state(y)
-    solver._jac_fun = lambda y: _finite(jacobian(start + unit * y) * unit, 0.0)
-    state = state._replace(increase_factor=jnp.asarray(2.0, y.dtype))  # its own is an int
-    last = jax.lax.while_loop(goes_on, advance, (y, state, state.value))
-    y, state, _ = last
-    is_finite = jnp.isfinite(state.value) & (state.value < 0.5 * _REFUSED**2)
-    return Solution(
-        x=start + unit * y,
-        cost=state.value,
-        iterations=state.iter_num,
-        converged=is_finite & ~is_moving(last),
-    )
-
-
-def _update(solver, y: jax.Array, state) -> tuple:
-    """One iteration; if Cholesky fails, too stiff for float32, as one whose step is refused."""
-    trial = tuple(solver.update(y, state))
-    refused = state._replace(
-        damping_factor=state.damping_factor * state.increase_factor,
-        increase_factor=2.0 * state.increase_factor,
-        iter_num=state.iter_num + 1,
-    )
-    is_finite = jnp.isfinite(trial[0]).all() & jnp.isfinite(trial[1].value)
-    return jax.tree.map(functools.partial(jnp.where, is_finite), trial, (y, refused))
-
-
-def _finite(x: jax.Array, instead: float) -> jax.Array:
-    return jnp.where(jnp.isfinite(x), x, instead)
 
 
 def face_camera(head: Pose, width: int, height: int) -> Camera:

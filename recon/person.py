@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from recon import fit, residuals
 from recon.fit import FaceFit, FaceParams
 from recon.landmarks import eye_distance
+from recon.levenberg_marquardt import solve_least_squares
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 
@@ -51,7 +52,7 @@ def fit_person(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit
         each = first.at[:, is_free].set(each)
         return jax.vmap(lambda flat: residuals.split_unknowns(flat, num_coefficients))(each)
 
-    solution = fit.solve_least_squares(
+    solution = solve_least_squares(
         lambda free: person_residual(unknowns(free), model, start, seen, config),
         lambda free: person_jacobian(unknowns(free), model, start, seen, config, is_free),
         together(first[:, is_free], model.num_identity),

@@ -69,4 +69,4 @@ def test_only_scripts_define_flags(path):
 @pytest.mark.parametrize("path", PATHS, ids=each_path)
 def test_one_file_knows_the_solver(path):
     uses_jaxopt = "jaxopt" in {name.split(".")[0] for name in imported_modules(path)}
-    assert not uses_jaxopt or each_path(path) == "recon/fit.py"
+    assert not uses_jaxopt or each_path(path) == "recon/levenberg_marquardt.py"
