@@ -15,6 +15,7 @@ import numpy as np
 import scipy.ndimage
 from flax import struct
 from numpy.typing import NDArray
+from skimage import draw
 
 from render.transforms import safe_norm, safe_normalize
 
@@ -30,30 +31,10 @@ class DistanceMap:
     cell: jax.Array  # [] side of a cell, pixels
 
 
-def bresenham_line(start: NDArray, end: NDArray) -> NDArray:
-    """Cells [N, 2] (x, y) of the line between two integer cells, both ends included."""
-    x, y = (int(v) for v in start)
-    x_end, y_end = (int(v) for v in end)
-    step_x, step_y = (1 if x < x_end else -1), (1 if y < y_end else -1)
-    run, rise = abs(x_end - x), -abs(y_end - y)
-    error = run + rise
-    cells = [(x, y)]
-    while (x, y) != (x_end, y_end):
-        doubled = 2 * error
-        if doubled >= rise:
-            error += rise
-            x += step_x
-        if doubled <= run:
-            error += run
-            y += step_y
-        cells.append((x, y))
-    return np.array(cells)
-
-
 def pixel_contour(cells: NDArray) -> NDArray:
-    """Cells [N, 2] of the open polyline through integer cells [L, 2]."""
-    pieces = [bresenham_line(a, b) for a, b in itertools.pairwise(cells)]
-    return np.concatenate(pieces)
+    """Cells [N, 2] (x, y) of the open polyline through integer cells [L, 2]."""
+    pieces = [draw.line(*start, *end) for start, end in itertools.pairwise(cells)]
+    return np.concatenate([np.stack(piece, axis=-1) for piece in pieces])
 
 
 def distance_map(contour_xy: NDArray, size: int = MAP_SIZE) -> DistanceMap:

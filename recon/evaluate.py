@@ -2,7 +2,8 @@
 
 Axes: N views, F faces, A views of a face, V vertices, T triangles, K modes of the true model.
 Source: thesis section 4, Eq. 10-14. Where a mean is given an interval, it is the bootstrap's over
-faces (Efron 1979): views of one face are no independent trials.
+faces (Efron 1979): views of one face are no independent trials. `scipy.stats.bootstrap` is not
+used, as it cannot draw whole faces of which some views are missing.
 """
 
 import jax

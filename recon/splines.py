@@ -11,6 +11,7 @@ Axes: P paths, C control points, D = 9 (point, tangent u, tangent v), M = 1 + K 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.interpolate
 import scipy.sparse
 from numpy.typing import NDArray
 
@@ -26,24 +27,9 @@ def natural_spline(num_control: int) -> NDArray:
     Row `[s, k]` gives, from the control values, the coefficient of `(u - s)^k` on segment s, with
     `u = p (C - 1)` and p in [0, 1].
     """
-    n = num_control
-    second = np.zeros((n, n))  # second derivatives at the knots, from the values
-    system = np.eye(n)
-    right = np.zeros((n, n))
-    for i in range(1, n - 1):
-        system[i, i - 1 : i + 2] = [1.0, 4.0, 1.0]
-        right[i, i - 1 : i + 2] = [6.0, -12.0, 6.0]
-    second = np.linalg.solve(system, right)
-    value = np.eye(n)
-    return np.stack(
-        [
-            value[:-1],
-            value[1:] - value[:-1] - (2.0 * second[:-1] + second[1:]) / 6.0,
-            second[:-1] / 2.0,
-            (second[1:] - second[:-1]) / 6.0,
-        ],
-        axis=1,
-    )
+    knots = np.arange(num_control)
+    spline = scipy.interpolate.CubicSpline(knots, np.eye(num_control), bc_type="natural")
+    return np.moveaxis(spline.c[::-1], 0, 1)  # SciPy's begin with the cubes
 
 
 def spline_blend(coefficients: jax.Array, p: jax.Array) -> jax.Array:

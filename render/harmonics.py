@@ -1,7 +1,8 @@
 """Real spherical harmonics of degree 0 to 3: colours that depend on the direction they are seen in.
 
 Axes: M = (degree + 1)^2 coefficients, band after band, each from order -l to l. Signs follow the
-Condon-Shortley phase, as splat files have them: the first band is (-y, z, -x).
+Condon-Shortley phase, as splat files have them: the first band is (-y, z, -x). SciPy's are complex
+and on the host; these run in kernels and are differentiated.
 
 Sources: Kerbl et al. 2023 (the convention of the files); Ramamoorthi and Hanrahan 2001.
 """

@@ -115,7 +115,8 @@ def box_downsample(image: jax.Array, factor: int) -> jax.Array:
 def area_downsample(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Averages a picture [H, W, ...] over the area of each pixel of a smaller one, on the host.
 
-    Unlike `box_downsample` it takes any smaller size: pixels on a seam are shared out.
+    Unlike `box_downsample` it takes any smaller size: pixels on a seam are shared out. Pillow's box
+    filter does the same for 8 bits alone, OpenCV's for floats, but OpenCV is no dependency.
     """
     rows, columns = image.shape[:2]
     if not (1 <= height <= rows and 1 <= width <= columns):

@@ -94,6 +94,9 @@ def subdivide_mesh(mesh: Mesh, levels: int) -> Mesh:
 def loop_subdivision(triangles: np.ndarray, num_vertices: int, levels: int) -> Subdivision:
     """Builds Loop's subdivision of a mesh on the host, all levels in one matrix.
 
+    `trimesh.remesh.subdivide_loop` gives the vertices of one mesh; the matrix serves every face of
+    a model, and what else its vertices carry, on the device.
+
     Edges of one triangle, or of more than two, are creases: new points are their midpoints and
     their vertices follow the crease alone. Vertices where one or more than two creases meet, and
     those of no triangle, stay where they are. New vertices come after the old ones.

@@ -1,7 +1,7 @@
 """Splat scenes as .spz, versions 2 and 3.
 
 Such a file has y up and z backwards, scenes elsewhere y down and z forward: half a turn about x on
-the way in and out.
+the way in and out. gsply, the library for it, leaves that out and brings 200 MB of dependencies.
 
 Axes: N Gaussians, M harmonics.
 

@@ -1,7 +1,7 @@
 """Takes a lens' distortion out of photos, on the host.
 
 Axes: H and W pixels. A lens is told by its focal lengths [2] and its centre [2] in pixels and by
-OpenCV's k1, k2, p1, p2, k3 [5].
+OpenCV's k1, k2, p1, p2, k3 [5]. OpenCV itself would be a large dependency for this one polynomial.
 
 Source: OpenCV's documentation, "Camera Calibration and 3D Reconstruction".
 """

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from skimage.draw import line
 
 from recon import contour
 
@@ -18,17 +17,11 @@ def brute_force_distance(polyline, xy):
     return np.linalg.norm(dense - xy, axis=1).min()
 
 
-@pytest.mark.parametrize("end", [(9, 4), (-3, 11), (-8, -8), (0, 5), (6, 0), (0, 0), (5, -12)])
-def test_bresenham_draws_the_textbook_line(end):
-    start = np.array([2, 3])
-    rows, columns = line(start[1], start[0], start[1] + end[1], start[0] + end[0])
-    expected = np.stack([columns, rows], 1)
-    np.testing.assert_array_equal(contour.bresenham_line(start, start + np.array(end)), expected)
-
-
-def test_pixel_contour_has_no_gaps():
-    steps = np.abs(np.diff(contour.pixel_contour(np.floor(JAW).astype(int)), axis=0)).max(1)
-    assert steps.max() == 1
+def test_pixel_contour_passes_its_corners_without_gaps():
+    corners = np.floor(JAW).astype(int)
+    cells = contour.pixel_contour(corners)
+    assert np.abs(np.diff(cells, axis=0)).max() == 1
+    assert {tuple(corner) for corner in corners} <= {tuple(cell) for cell in cells}
 
 
 def test_map_and_polyline_agree_to_a_pixel():

@@ -8,6 +8,9 @@ have.
 Axes: V vertices, T triangles, N points, C control points, P = 17 paths. Units: metres; pixels as in
 `render.camera`.
 
+The nearest points are found here and not by `trimesh.proximity`: that one needs rtree, and cannot
+leave out the triangles that look the other way.
+
 Source: thesis 3 (paths drawn on the mean face, projected back and kept in barycentric coordinates).
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 _ORIGINS = ("caucasian", "asian", "african")
 _SEXES = ("female", "male")
@@ -149,10 +150,9 @@ def align(points: np.ndarray, target: np.ndarray, is_used: np.ndarray) -> np.nda
     """Moves `points` [N, 3] by the similarity that brings its used part closest to `target`."""
     x, y = points[is_used], target[is_used]
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-    u, s, vt = np.linalg.svd((y - y_mean).T @ (x - x_mean))
-    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = (s * flip).sum() / ((x - x_mean) ** 2).sum()
-    return scale * (points - x_mean) @ ((u * flip) @ vt).T + y_mean
+    rotation, _ = Rotation.align_vectors(y - y_mean, x - x_mean)
+    scale = np.sum(rotation.apply(x - x_mean) * (y - y_mean)) / np.sum((x - x_mean) ** 2)
+    return scale * rotation.apply(points - x_mean) + y_mean
 
 
 def principal_modes(heads: np.ndarray, weight: np.ndarray, num_modes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from numpy.typing import NDArray
+from skimage import measure
 
 from recon import pose
 from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
@@ -92,7 +93,7 @@ def face_region(model: MorphableModel) -> NDArray:
     polygon = np.concatenate([jaw[:, :2], top[:, :2]])
     center = polygon.mean(0)
     polygon = center + (polygon - center) * 1.001  # the jaw landmarks' own triangles stay
-    is_inside = _inside_polygon(polygon, mean[:, :2])
+    is_inside = measure.points_in_poly(mean[:, :2], polygon)
     a, b, c = (mean[triangles[:, i]] for i in range(3))
     faces_forward = np.cross(b - a, c - a)[:, 2] > 0
     # The back of the head lies inside the polygon as well, and so do the throat's forward folds.
@@ -102,17 +103,6 @@ def face_region(model: MorphableModel) -> NDArray:
     edges = np.concatenate([inside[:, [0, 1]], inside[:, [1, 2]], inside[:, [2, 0]]])
     jaw_line = np.stack([jaw_vertices[:-1], jaw_vertices[1:]], axis=1)
     return np.concatenate([np.unique(np.sort(edges, axis=1), axis=0), jaw_line])
-
-
-def _inside_polygon(polygon: NDArray, points: NDArray) -> NDArray:
-    """Even-odd rule, [N] bool."""
-    start, end = polygon, np.roll(polygon, -1, axis=0)
-    x, y = points[:, None, 0], points[:, None, 1]
-    crosses = (start[:, 1] > y) != (end[:, 1] > y)
-    slope = (end[:, 0] - start[:, 0]) / np.where(
-        end[:, 1] == start[:, 1], 1.0, end[:, 1] - start[:, 1]
-    )
-    return (crosses & (x < start[:, 0] + slope * (y - start[:, 1]))).sum(1) % 2 == 1
 
 
 def outline(xy: jax.Array, region: jax.Array, center: jax.Array, angles: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.spatial
 from flax import struct
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from recon.evaluation.detector import DetectorConfig, FaceOutline, detect, detector_sigma
 from recon.morphable import MorphableModel
@@ -167,9 +168,8 @@ def aligned(vertices: NDArray, mean: NDArray) -> NDArray:
 def _rigid(points: NDArray, target: NDArray, is_used: NDArray | slice = slice(None)) -> NDArray:
     """Moves points [N, 3] by the rotation and shift that bring the used ones nearest (Kabsch)."""
     center, target_center = points[is_used].mean(0), target[is_used].mean(0)
-    u, _, vt = np.linalg.svd((target[is_used] - target_center).T @ (points[is_used] - center))
-    rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
-    return (points - center) @ rotation.T + target_center
+    rotation, _ = Rotation.align_vectors(target[is_used] - target_center, points[is_used] - center)
+    return rotation.apply(points - center) + target_center
 
 
 def find_points(

@@ -3,7 +3,8 @@
 The file is a cereal binary archive, little-endian: a version (1 to 4), a shape model, a colour
 model (empty if there is none), from version 2 an optional expression model, from 3 optional
 landmark names, texture coordinates, and from 4 their triangles. Matrices are int32 rows and
-columns, then float32 column by column; lists and strings are an uint64 count, then the items.
+columns, then float32 column by column; lists and strings are an uint64 count, then the items. The
+package eos-py reads it too, but is no dependency: it serves the benchmark alone.
 
 Sources: Huber et al. 2016; eos `MorphableModel.hpp`, checked on files that eos 1.5.0 wrote.
 """

@@ -1,5 +1,8 @@
 """Serves the page of `annotate_paths` on this machine, and does what it asks.
 
+The page is one picture and a dozen requests: `http.server` is enough, where viser would make the
+viewer's extra a dependency of this command.
+
 Pixels as in `render.camera`.
 """
 

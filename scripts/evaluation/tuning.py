@@ -6,6 +6,10 @@ of the detector, and the thesis' start, from which no weight may lead astray. It
 the geometric mean of the errors of rotation, normals and vertices over that of the weights to begin
 with; its objective the geometric mean over the cases. The search goes along one weight after the
 other. What it finds is judged once more on other faces.
+
+The search is written here: on a smooth bowl of five weights SciPy's Powell wants three times as
+many evaluations (98 for 34), on one as rough as this objective eight times as many (274), and each
+takes minutes. Its factors are few and fixed, so that a stopped search finds its history again.
 """
 
 import dataclasses
