@@ -200,7 +200,7 @@ def evaluate(
     outputs = splat_frames(gaussians, photos.cameras, SplatConfig(), config.background)
     shown = np.linspace(0, len(photos.cameras) - 1, _SHOWN).round()
     for i, (output, image) in enumerate(zip(outputs, photos.images, strict=True)):
-        rgb = np.clip(output.rgb, 0, 1)
+        rgb = np.clip(np.asarray(output.rgb), 0, 1)
         values = {"psnr_db": _psnr(rgb, image), "ssim": _ssim(rgb, image)}
         if judge is not None:
             values["lpips"] = vgg.lpips(judge, rgb, image)
