@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-SECONDS = 90.0  # a page with WebGL, drawn by a processor that others keep busy
+SECONDS = 300.0  # a page with WebGL, drawn by a processor that others keep busy
 _OPTIONS = (
     *("--no-sandbox", "--no-first-run"),
     *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),

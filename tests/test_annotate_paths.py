@@ -2,13 +2,11 @@
 
 import http.client
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import browser
+import commands
 import jax
 import numpy as np
 import pytest
@@ -51,12 +49,6 @@ def drawn(editor, clicks=CLICKS, path=13, mirror=True):
 def saved_points(model, path):
     """Where the control points [17, C, 3] of a file are."""
     return path_points(np.asarray(model.mean, np.float64), *paths_io.read_paths(path, model))
-
-
-def start(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    line = [sys.executable, "-m", "scripts.annotate_paths", "--open=false", *arguments]
-    return subprocess.Popen(line, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1)
 
 
 def test_clicks_place_points_in_order_from_the_landmark_on(editor, model):
@@ -163,10 +155,12 @@ def test_the_page_loads_nothing_from_elsewhere_and_no_name_ends_its_settings():
 
 
 @needs_browser
+@pytest.mark.command
 def test_a_path_drawn_in_the_browser_is_saved_and_fits(model, tmp_path):
     out, port = tmp_path / "paths.json", browser.unused_port()
     seconds = f"--seconds={3 * browser.SECONDS}"
-    server = start(f"--out={out}", f"--port={port}", "--yaw=40", seconds)
+    arguments = f"--out={out}", f"--port={port}", "--yaw=40", "--open=false", seconds
+    server = commands.start("annotate_paths", *arguments)
     try:
         browser.wait_for_port(server, port)
         with browser.running() as chromium:
@@ -235,7 +229,7 @@ def _check_refusals(port):
     """Other pages of the browser may neither draw nor save."""
     body = json.dumps({"act": "save", "yaw": 0, "pitch": 0})
     for headers in ({"Content-Type": "text/plain"}, {"Host": "elsewhere.org"}):
-        connection = http.client.HTTPConnection("localhost", port, timeout=60)
+        connection = http.client.HTTPConnection("localhost", port, timeout=commands.SECONDS)
         headers = {"Content-Type": "application/json"} | headers
         connection.request("POST", "/act", body, headers)
         assert connection.getresponse().status == 403
@@ -259,8 +253,8 @@ def _check_fit(paths):
 
 def test_strokes_on_a_picture_become_paths(model, tmp_path):
     view, painted, out = (tmp_path / name for name in ("side.png", "drawn.jpg", "paths.json"))
-    output, errors = start(f"--view={view}", "--yaw=-40").communicate(timeout=300)
-    assert "side.json: 10 of 17 landmarks to start at" in output, errors
+    done = commands.run("annotate_paths", f"--view={view}", "--yaw=-40")
+    assert "side.json: 10 of 17 landmarks to start at" in done.stdout, done.stderr
     with Image.open(view) as file:
         picture = file.convert("RGB")
     own = path_points(np.asarray(model.mean, np.float64), *model_arrays(model))
@@ -271,8 +265,8 @@ def test_strokes_on_a_picture_become_paths(model, tmp_path):
     picture.save(painted, quality=88)
     picture.close()
     arguments = f"--view={view}", f"--picture={painted}", f"--out={out}"
-    output, errors = start(*arguments).communicate(timeout=300)
-    assert f"wrote {out}: 1 of 17 paths changed" in output, errors
+    done = commands.run("annotate_paths", *arguments)
+    assert f"wrote {out}: 1 of 17 paths changed" in done.stdout, done.stderr
     points = saved_points(model, out)
     xy, _ = drawn_lib.project(camera, points[4])
     dense, _ = drawn_lib.project(camera, drawn_lib.spline_through(points[4], 30))
@@ -284,7 +278,8 @@ def test_strokes_on_a_picture_become_paths(model, tmp_path):
 def test_a_picture_of_another_model_is_refused_in_one_line(tmp_path):
     (tmp_path / "drawn.json").write_text('{"num_vertices": 5, "model": "other"}')
     Image.new("RGB", (8, 8)).save(tmp_path / "drawn.png")
-    process = start(f"--picture={tmp_path / 'drawn.png'}", f"--out={tmp_path / 'paths.json'}")
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 2 and len(errors.splitlines()) == 1
-    assert "model of 4070 vertices, found 5 ('other')" in errors and "wrote" not in output
+    files = f"--picture={tmp_path / 'drawn.png'}", f"--out={tmp_path / 'paths.json'}"
+    done = commands.run("annotate_paths", *files)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "model of 4070 vertices, found 5 ('other')" in done.stderr
+    assert "wrote" not in done.stdout

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+import commands
 import numpy as np
 import pytest
 
@@ -18,14 +19,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_benchmark_writes_a_table_that_holds_what_it_prints(tmp_path):
-    command = [sys.executable, "-m", "scripts.benchmark", "--num_faces=2", "--peer_faces=1"]
-    done = subprocess.run(
-        [*command, "--suite=fit", f"--out={tmp_path}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    arguments = "--num_faces=2", "--peer_faces=1", "--suite=fit", f"--out={tmp_path}"
+    done = commands.run_alone("benchmark", *arguments)
+    assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "benchmark.json").read_text())
     assert {"machine", "rows"} == set(report)
     for row in report["rows"]:
@@ -108,10 +104,11 @@ def test_a_peer_that_fails_says_why_and_one_that_is_missing_has_no_value(monkeyp
         mpm_suite._peer("absent", *CUBE, SMALL_MPM)
 
 
+@pytest.mark.command
 def test_compiled_anew_means_that_nothing_is_read_from_disk_or_kept_there(tmp_path):
     code = """
 import jax, sys
-from scripts import measuring
+from scripts.benchmarks import measuring
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 found = []

@@ -84,6 +84,7 @@ def test_an_empty_out_is_refused():
         command.writable_folder("")
 
 
+@pytest.mark.usefixtures("no_program_folder")
 @pytest.mark.parametrize("home, is_used", [("cache", True), ("file", False)])
 def test_compiled_programs_go_to_the_users_cache(monkeypatch, tmp_path, home, is_used):
     (tmp_path / "file").write_text("")

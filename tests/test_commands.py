@@ -1,15 +1,14 @@
 """Commands as their users meet them: exit status, the one line on stderr, what lies in --out."""
 
-import concurrent.futures
+import functools
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 from skimage import data
 
@@ -17,20 +16,15 @@ from recon import fit
 from recon.bind import BindConfig
 from recon.landmarks_io import read_pts, write_pts
 from render.splat_io import read_splats
-from scripts import reconstruct
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = commands.ROOT
 
 # Points of the astronaut photo, from the detector.
 ASTRONAUT_POINTS = ROOT / "tests" / "data" / "astronaut.pts"
 
 
-def run(command, *arguments, folder=ROOT):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", f"scripts.{command}", *arguments]
-    return subprocess.run(
-        line, capture_output=True, text=True, timeout=600, cwd=folder, env=environment
-    )
+reconstruct = commands.load("reconstruct")
+run = functools.partial(commands.run, "reconstruct")
 
 
 BAD_INPUT = {  # name: arguments, exit status, what the line says
@@ -68,23 +62,11 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def refusals(inputs):
-    """Runs every case, two at a time: importing is most of what they do."""
-
-    def refusal(item):
-        number, (arguments, _, _) = item
-        out = inputs / f"out{number}"
-        return out, run("reconstruct", f"--out={out}", *arguments.format(inputs=inputs).split())
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return dict(zip(BAD_INPUT, pool.map(refusal, enumerate(BAD_INPUT.values())), strict=True))
-
-
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_takes_one_line(refusals, inputs, case):
-    _, status, message = BAD_INPUT[case]
-    out, done = refusals[case]
+def test_bad_input_takes_one_line(inputs, tmp_path, case):
+    arguments, status, message = BAD_INPUT[case]
+    out = tmp_path / "out"
+    done = run(f"--out={out}", *arguments.format(inputs=inputs).split())
     assert done.returncode == status, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("reconstruct: ")
@@ -92,18 +74,27 @@ def test_bad_input_takes_one_line(refusals, inputs, case):
     assert not out.exists()
 
 
-def test_help_is_the_manual():
-    done = run("reconstruct", "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith(reconstruct.__doc__[:20])
-    for flag in ("--photo", "--landmarks", "--out", "--method", "--seed"):
-        assert f"\n  {flag}:" in done.stdout
+@pytest.mark.command
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_each_command_starts_alone_and_tells_how_it_is_used(name, tmp_path):
+    done = commands.run_alone(name, "--help", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    command = commands.load(name)
+    assert done.stdout.startswith(command.__doc__.strip())
+    own = flags.FLAGS.flags_by_module_dict()[command.__name__]
+    assert {flag.name for flag in own} >= {"out"}
+    for flag in own:
+        assert re.search(rf"\n  --(\[no\])?{flag.name}:", done.stdout), flag.name
+
+
+def test_the_manual_names_every_method():
     assert all(f"\n  {method} " in reconstruct.__doc__ for method in fit.METHODS)
 
 
+@pytest.mark.command
 def test_a_head_from_points_alone(tmp_path):
     arguments = (f"--landmarks={ASTRONAUT_POINTS}", "--method=inner", "--frames=0")
-    done = run("reconstruct", *arguments, "--out=head", folder=tmp_path)
+    done = commands.run_alone("reconstruct", *arguments, "--out=head", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("wrote head: ")
     written = {path.name for path in (tmp_path / "head").iterdir()}
@@ -140,9 +131,7 @@ def test_photos_of_one_person_share_its_identity(inputs, tmp_path):
     photo = Image.open(inputs / "face.png")
     photo.rotate(8, Image.Resampling.BICUBIC).save(tmp_path / "tilted.png")
     photos = f"{inputs / 'face.png'},{tmp_path / 'tilted.png'},{inputs / 'plain.png'}"
-    done = run(
-        "reconstruct", f"--photo={photos}", "--same_person", "--frames=0", f"--out={tmp_path}"
-    )
+    done = run(f"--photo={photos}", "--same_person", "--frames=0", f"--out={tmp_path}")
     assert done.returncode == 1, done.stderr
     warning, last = done.stderr.splitlines()
     assert "plain.png: no face found in the 320 x 240 photo" in warning
@@ -157,7 +146,7 @@ def test_photos_of_one_person_share_its_identity(inputs, tmp_path):
 
 @pytest.mark.slow
 def test_every_link_of_the_demo_leads_somewhere(tmp_path):
-    done = run("demo", f"--out={tmp_path}")
+    done = commands.run("demo", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "index.html").read_text()
     links = re.findall(r'(?:src|href|poster)="([^"]+)"', page)

@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
-import pathlib
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
 import skimage.data
@@ -21,16 +18,11 @@ from render import mesh_io
 from render.mesh import Mesh, apply
 from scripts.evaluation import flag_texts, tuning
 
-ROOT = pathlib.Path(__file__).parents[1]
 FEW = ("--faces=2", "--yaw=-20:20:20", "--components=5", "--methods=mean,fixed,inner")
 
 
 def run(*arguments, status=0):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "scripts.evaluate_fit", *arguments]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=900, cwd=ROOT, env=environment
-    )
+    done = commands.run("evaluate_fit", *arguments)
     assert done.returncode == status, done.stderr
     return done.stdout if status == 0 else done.stderr
 

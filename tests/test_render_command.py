@@ -1,11 +1,9 @@
 """The command as its users meet it."""
 
+import functools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
+import commands
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,15 +17,7 @@ from scripts.shell.scenes import azimuths, color, frames_of, nearest_axis, pictu
 from sim import trajectory_io
 from sim.carry import find_neighbours
 
-ROOT = pathlib.Path(__file__).parents[1]
-
-
-def run(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    line = [sys.executable, "-m", "scripts.render", *arguments]
-    return subprocess.run(
-        line, capture_output=True, text=True, timeout=600, cwd=ROOT, env=environment
-    )
+run = functools.partial(commands.run, "render")
 
 
 def pole():

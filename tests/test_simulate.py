@@ -1,11 +1,9 @@
 """The command `simulate`, and the scene files of others from end to end."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
+import commands
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,13 +36,11 @@ DROP = {
 }
 
 
-def run(folder, scene, *arguments):
+def run(folder, scene):
     path = folder / "scene.json"
     path.write_text(json.dumps(scene))
-    line = [sys.executable, "-m", "scripts.simulate", "--splats=cube", f"--scene={path}"]
-    line += [f"--out={folder / 'out'}", "--size=64", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(line, capture_output=True, text=True, timeout=600, env=environment)
+    arguments = "--splats=cube", f"--scene={path}", f"--out={folder / 'out'}", "--size=64"
+    return commands.run("simulate", *arguments)
 
 
 def test_a_scene_becomes_a_film_a_trajectory_and_a_report(tmp_path):

@@ -20,8 +20,8 @@ from render.splat_training import TrainConfig, init_state
 from scripts.shell import metrics_io
 from scripts.shell.checkpoint_io import read_header
 
-ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 48
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -150,6 +150,7 @@ def leavings(folder):
     return read_header(path)._replace(seconds=0), data[size:], rows
 
 
+@pytest.mark.command
 @pytest.mark.parametrize(
     "arguments, line",
     [

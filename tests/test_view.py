@@ -1,14 +1,12 @@
 """The viewer, in a headless browser where there is one."""
 
 import importlib.util
-import os
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 
 import browser
+import commands
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,11 +45,7 @@ def ball(center=(0.0, 0.0, 0.0), rgb=(0.9, 0.1, 0.1), count=400):
 
 
 def start(*arguments, seconds=60):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    line = [sys.executable, "-m", "scripts.view", "--open=false", f"--seconds={seconds}"]
-    return subprocess.Popen(
-        [*line, *arguments], cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1
-    )
+    return commands.start("view", "--open=false", f"--seconds={seconds}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +75,7 @@ def red_middle(picture):
 
 @needs_viser
 @needs_browser
+@pytest.mark.command
 def test_the_page_shows_splats_and_moves_them_with_time(chromium, tmp_path):
     splat_io.write_splats(tmp_path / "ball.ply", ball(), up="y")
     still, away = np.zeros((400, 3)), np.array([-1.5, 0.0, 0.0])
@@ -125,7 +120,7 @@ def test_it_ends_by_itself_and_takes_the_next_free_port(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         server = start(f"--show={tmp_path / 'ball.ply'}", f"--port={port}", seconds=0.1)
-        output, errors = server.communicate(timeout=120)
+        output, errors = server.communicate(timeout=commands.SECONDS)
     assert server.returncode == 0, errors
     assert "400 Gaussians" in output and f"localhost:{port}" not in output
 
@@ -136,10 +131,9 @@ def test_a_trajectory_of_another_scene_is_refused_in_one_line(tmp_path):
     moves = trajectory_io.Trajectory(np.zeros(1), np.zeros((1, 7, 3)))
     trajectory_io.write_trajectory(tmp_path / "moves.npz", moves)
     files = f"--show={tmp_path / 'ball.ply'}", f"--trajectory={tmp_path / 'moves.npz'}"
-    server = start(*files)
-    _, errors = server.communicate(timeout=120)
-    assert server.returncode == 2 and len(errors.splitlines()) == 1
-    assert "expected means of shape [1, 400, 3], found [1, 7, 3]" in errors
+    done = commands.run("view", "--open=false", *files)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "expected means of shape [1, 400, 3], found [1, 7, 3]" in done.stderr
 
 
 def test_what_cannot_be_drawn_stays_off_the_page():
@@ -305,10 +299,11 @@ def test_the_page_shows_where_the_simulation_has_come(chromium, panel):
 
 
 @needs_viser
+@pytest.mark.command
 def test_the_command_makes_a_scene_ready_and_ends_by_itself():
     arguments = "--show=ball", "--scene=ball_drop", "--max_particles=300"
     server = start(*arguments, seconds=0.1)
-    output, errors = server.communicate(timeout=120)
+    output, errors = server.communicate(timeout=commands.SECONDS)
     assert server.returncode == 0, errors
     assert "particles" in output and "compiling the simulation" in output
 
@@ -328,7 +323,7 @@ def test_a_simulation_that_fails_says_so_and_can_be_restarted(panel, capsys):
 
 @needs_viser
 def test_a_simulation_and_a_trajectory_are_refused_in_one_line():
-    server = start("--show=ball", "--scene=ball_drop", "--trajectory=none.npz")
-    _, errors = server.communicate(timeout=120)
-    assert server.returncode == 2 and len(errors.splitlines()) == 1
-    assert "expected --trajectory or --scene, found both" in errors
+    files = "--show=ball", "--scene=ball_drop", "--trajectory=none.npz"
+    done = commands.run("view", "--open=false", *files)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "expected --trajectory or --scene, found both" in done.stderr
