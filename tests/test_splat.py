@@ -199,7 +199,8 @@ def gradients(function, orthographic, antialiased, dtype):
 @pytest.mark.parametrize(
     "dtype, rtol, orthographic, antialiased",
     [
-        (np.float64, 1e-11, False, False),
+        # As the one of finite differences below, whose reference needs no compilation.
+        pytest.param(np.float64, 1e-11, False, False, marks=pytest.mark.slow),
         (np.float64, 1e-11, True, True),
         (np.float32, 3e-4, False, True),
     ],
@@ -227,30 +228,30 @@ pulled_gradient = jax.jit(jax.grad(pulled, (0, 1)))
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "rotation", "translation", "focal", "center"])
+@pytest.mark.usefixtures("x64")
 def test_gradients_match_finite_differences(name):
     """Along a random direction; few Gaussians, whose cut at 1/255 stays out of the picture."""
-    with jax.enable_x64(True):
-        scene = ball(count=4, dtype=np.float64)
-        scene = scene.replace(
-            means=scene.means * 0.3,
-            log_scales=0.1 * scene.log_scales - 0.2,
-            logit_opacities=jnp.full(4, 3.0),
-            harmonics=0.3 * scene.harmonics,
-        )
-        view = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), camera())
-        owner = scene if name in FIELDS else view
-        start = getattr(owner, name)
-        direction = np.random.default_rng(2).normal(size=start.shape)
+    scene = ball(count=4, dtype=np.float64)
+    scene = scene.replace(
+        means=scene.means * 0.3,
+        log_scales=0.1 * scene.log_scales - 0.2,
+        logit_opacities=jnp.full(4, 3.0),
+        harmonics=0.3 * scene.harmonics,
+    )
+    view = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), camera())
+    owner = scene if name in FIELDS else view
+    start = getattr(owner, name)
+    direction = np.random.default_rng(2).normal(size=start.shape)
 
-        def moved(step):
-            changed = owner.replace(**{name: start + step * direction})
-            return (changed, view) if name in FIELDS else (scene, changed)
+    def moved(step):
+        changed = owner.replace(**{name: start + step * direction})
+        return (changed, view) if name in FIELDS else (scene, changed)
 
-        step = 1e-5
-        difference = (pulled(*moved(step)) - pulled(*moved(-step))) / (2 * step)
-        by_scene, by_view = pulled_gradient(scene, view)
-        gradient = getattr(by_scene if name in FIELDS else by_view, name)
-        np.testing.assert_allclose(jnp.vdot(gradient, direction), difference, rtol=1e-5)
+    step = 1e-5
+    difference = (pulled(*moved(step)) - pulled(*moved(-step))) / (2 * step)
+    by_scene, by_view = pulled_gradient(scene, view)
+    gradient = getattr(by_scene if name in FIELDS else by_view, name)
+    np.testing.assert_allclose(jnp.vdot(gradient, direction), difference, rtol=1e-5)
 
 
 @pytest.mark.parametrize("opacity, is_free", [(0.9, True), (0.99999, False)])
@@ -353,10 +354,18 @@ def test_a_quaternion_of_zeros_turns_nothing():
 
 
 def test_it_composes_with_jit_vmap_and_grad():
-    scene, views = ball(count=30), [camera(eye=(0, 0, 2)), camera(eye=(1, 0, 2))]
+    scene, views = ball(count=40), [camera(eye=(0, 0, 2)), camera(eye=(1, 0, 2))]
     stacked = jax.tree.map(lambda *v: jnp.stack(v), *views)
     both = jax.jit(jax.vmap(lambda view: splat(scene, view, EXACT).rgb))(stacked)
     for view, rgb in zip(views, both, strict=True):
         np.testing.assert_allclose(rgb, splat(scene, view, EXACT).rgb, atol=1e-5)
     value = jax.jit(lambda: splat(scene, views[0], EXACT).rgb.sum())()  # nothing traced goes in
     np.testing.assert_allclose(value, both[0].sum(), rtol=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_the_picture_that_a_cpu_draws():
+    scene, view = ball(degree=3), camera()
+    with jax.default_device(jax.devices("cpu")[0]):
+        expected = jax.device_get(splat_reference(scene, view, EXACT, BACKGROUND))
+    assert_same_picture(splat(scene, view, EXACT, BACKGROUND), expected, atol=2e-5)
