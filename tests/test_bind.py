@@ -116,22 +116,22 @@ def test_a_turned_mesh_looks_like_the_mesh_from_a_turned_camera():
     assert float(psnr(moved.rgb, still.rgb)) > 60.0
 
 
+@pytest.mark.usefixtures("x64")
 def test_gradients_of_a_picture_match_finite_differences():
-    with jax.enable_x64(True):
-        vertices = jnp.array([[0, 0, 0], [1, 0.1, 0.2], [0.9, 1.1, 0], [0.1, 0.9, -0.3]])
-        mesh = Mesh(vertices, np.array([[0, 1, 2], [0, 2, 3]]), colors=np.eye(4, 3))
-        binding = bind(mesh, BindConfig(max_edge=0.8, opacity=0.7, thickness=0.02, inset=0.02))
-        camera = orbit((0.5, 0.5, 0.0), 2.0, 1, 16, 16, azimuth_degrees=(20.0, 20.0))[0]
-        target = jax.random.uniform(jax.random.key(0), (16, 16, 3), jnp.float64)
+    vertices = jnp.array([[0, 0, 0], [1, 0.1, 0.2], [0.9, 1.1, 0], [0.1, 0.9, -0.3]])
+    mesh = Mesh(vertices, np.array([[0, 1, 2], [0, 2, 3]]), colors=np.eye(4, 3))
+    binding = bind(mesh, BindConfig(max_edge=0.8, opacity=0.7, thickness=0.02, inset=0.02))
+    camera = orbit((0.5, 0.5, 0.0), 2.0, 1, 16, 16, azimuth_degrees=(20.0, 20.0))[0]
+    target = jax.random.uniform(jax.random.key(0), (16, 16, 3), jnp.float64)
 
-        @jax.jit
-        def loss(vertices):
-            config = SplatConfig(max_pairs=256)
-            return jnp.mean(
-                (splat(bound_gaussians(binding, vertices), camera, config).rgb - target) ** 2
-            )
+    @jax.jit
+    def loss(vertices):
+        config = SplatConfig(max_pairs=256)
+        return jnp.mean(
+            (splat(bound_gaussians(binding, vertices), camera, config).rgb - target) ** 2
+        )
 
-        check_grads(loss, (vertices,), order=1, modes=["rev"], eps=1e-6, rtol=1e-4, atol=1e-7)
+    check_grads(loss, (vertices,), order=1, modes=["rev"], eps=1e-6, rtol=1e-4, atol=1e-7)
 
 
 def test_triangles_without_area_and_round_gaussians_have_finite_gradients():

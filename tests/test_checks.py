@@ -44,68 +44,68 @@ def cross(w):
     return np.array([[0, -w[2], w[1]], [w[2], 0, -w[0]], [-w[1], w[0], 0]])
 
 
+@pytest.mark.usefixtures("x64")
 def test_a_turning_body_has_the_energy_and_momentum_of_its_inertia():
-    with jax.enable_x64(True):
-        state, spin, way = particles(), np.array([1.0, -2.0, 3.0]), np.array([0.3, 0.1, -0.2])
-        mass = 1000.0 * np.asarray(state.volume)
-        middle = mass @ state.x / mass.sum()
-        arm = np.asarray(state.x) - middle
-        state = state.replace(
-            v=jnp.asarray(np.cross(spin, arm) + way),
-            C=jnp.broadcast_to(jnp.asarray(cross(spin)), (50, 3, 3)),
-        )
-        squares = np.sum(arm**2, -1)[:, None, None] * np.eye(3) - arm[:, :, None] * arm[:, None]
-        # Each particle is a cloud of variance dx^2 / 4 per axis.
-        inertia = np.einsum("n,nij->ij", mass, squares + 0.5 * DX**2 * np.eye(3))
-        found = jax.jit(functools.partial(checks.sample, dx=DX))(state, material(50), GRAVITY)
-        np.testing.assert_allclose(found.angular_momentum, inertia @ spin, rtol=1e-12)
-        np.testing.assert_allclose(found.momentum, mass.sum() * way, rtol=1e-9)
-        np.testing.assert_allclose(found.center, middle, rtol=1e-12)
-        turning, going = 0.5 * spin @ inertia @ spin, 0.5 * mass.sum() * way @ way
-        np.testing.assert_allclose(found.kinetic, turning + going, rtol=1e-12)
-        np.testing.assert_allclose(found.potential, 9.8 * mass @ state.x[:, 1], rtol=1e-12)
-        np.testing.assert_allclose(found.elastic, 0.0, atol=1e-12)
-        assert found.clearance == np.inf and found.penetrating == 0
-        np.testing.assert_allclose(found.largest_stretch, 1.0, rtol=1e-12)
+    state, spin, way = particles(), np.array([1.0, -2.0, 3.0]), np.array([0.3, 0.1, -0.2])
+    mass = 1000.0 * np.asarray(state.volume)
+    middle = mass @ state.x / mass.sum()
+    arm = np.asarray(state.x) - middle
+    state = state.replace(
+        v=jnp.asarray(np.cross(spin, arm) + way),
+        C=jnp.broadcast_to(jnp.asarray(cross(spin)), (50, 3, 3)),
+    )
+    squares = np.sum(arm**2, -1)[:, None, None] * np.eye(3) - arm[:, :, None] * arm[:, None]
+    # Each particle is a cloud of variance dx^2 / 4 per axis.
+    inertia = np.einsum("n,nij->ij", mass, squares + 0.5 * DX**2 * np.eye(3))
+    found = jax.jit(functools.partial(checks.sample, dx=DX))(state, material(50), GRAVITY)
+    np.testing.assert_allclose(found.angular_momentum, inertia @ spin, rtol=1e-12)
+    np.testing.assert_allclose(found.momentum, mass.sum() * way, rtol=1e-9)
+    np.testing.assert_allclose(found.center, middle, rtol=1e-12)
+    turning, going = 0.5 * spin @ inertia @ spin, 0.5 * mass.sum() * way @ way
+    np.testing.assert_allclose(found.kinetic, turning + going, rtol=1e-12)
+    np.testing.assert_allclose(found.potential, 9.8 * mass @ state.x[:, 1], rtol=1e-12)
+    np.testing.assert_allclose(found.elastic, 0.0, atol=1e-12)
+    assert found.clearance == np.inf and found.penetrating == 0
+    np.testing.assert_allclose(found.largest_stretch, 1.0, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("x64")
 def test_elastic_energy_is_that_of_each_particles_law():
-    with jax.enable_x64(True):
-        rng = np.random.default_rng(1)
-        F = jnp.asarray(np.eye(3) + 0.1 * rng.normal(size=(5, 3, 3)))
-        state = particles(5, F=F)
-        moduli = jnp.asarray(rng.uniform(8.0, 10.0, 5))
-        mixed = material(
-            5, (("jelly", 2), ("neo_hookean", 0), ("neo_hookean", 3)), log_youngs_modulus=moduli
-        )
-        found = jax.jit(checks.elastic_energy)(F, state.history, state.volume, mixed)
-        mu, lam = np.exp(moduli) / 2.6, np.exp(moduli) * 0.3 / (1.3 * 0.4)
-        lanes, p = [F[:, i, j] for i in range(3) for j in range(3)], {"mu": mu, "lam": lam}
-        soft, hard = (
-            jax.jit(LAWS[name].energy)(lanes, p, state.history) for name in ("jelly", "neo_hookean")
-        )
-        expected = jnp.sum(state.volume * jnp.where(jnp.arange(5) < 2, soft, hard))
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-        with pytest.raises(ValueError, match="expected laws of 5 particles, found 4"):
-            checks.elastic_energy(F, state.history, state.volume, material(4))
+    rng = np.random.default_rng(1)
+    F = jnp.asarray(np.eye(3) + 0.1 * rng.normal(size=(5, 3, 3)))
+    state = particles(5, F=F)
+    moduli = jnp.asarray(rng.uniform(8.0, 10.0, 5))
+    mixed = material(
+        5, (("jelly", 2), ("neo_hookean", 0), ("neo_hookean", 3)), log_youngs_modulus=moduli
+    )
+    found = jax.jit(checks.elastic_energy)(F, state.history, state.volume, mixed)
+    mu, lam = np.exp(moduli) / 2.6, np.exp(moduli) * 0.3 / (1.3 * 0.4)
+    lanes, p = [F[:, i, j] for i in range(3) for j in range(3)], {"mu": mu, "lam": lam}
+    soft, hard = (
+        jax.jit(LAWS[name].energy)(lanes, p, state.history) for name in ("jelly", "neo_hookean")
+    )
+    expected = jnp.sum(state.volume * jnp.where(jnp.arange(5) < 2, soft, hard))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="expected laws of 5 particles, found 4"):
+        checks.elastic_energy(F, state.history, state.volume, material(4))
 
 
+@pytest.mark.usefixtures("x64")
 def test_a_stretched_block_stores_the_energy_of_the_closed_form():
-    with jax.enable_x64(True):
-        F = jnp.asarray(np.diag([1.2, 1.0, 1.0])) @ Rotation.random(random_state=0).as_matrix()
-        state = particles(3, F=jnp.broadcast_to(F, (3, 3, 3)))
-        found = jax.jit(checks.elastic_energy)(state.F, state.history, state.volume, material(3))
-        mu, lam = 1e4 / 2.6, 1e4 * 0.3 / (1.3 * 0.4)
-        density = mu * 0.2**2 + 0.5 * lam * 0.2**2
-        np.testing.assert_allclose(found, density * state.volume.sum(), rtol=1e-10)
+    F = jnp.asarray(np.diag([1.2, 1.0, 1.0])) @ Rotation.random(random_state=0).as_matrix()
+    state = particles(3, F=jnp.broadcast_to(F, (3, 3, 3)))
+    found = jax.jit(checks.elastic_energy)(state.F, state.history, state.volume, material(3))
+    mu, lam = 1e4 / 2.6, 1e4 * 0.3 / (1.3 * 0.4)
+    density = mu * 0.2**2 + 0.5 * lam * 0.2**2
+    np.testing.assert_allclose(found, density * state.volume.sum(), rtol=1e-10)
 
 
+@pytest.mark.usefixtures("x64")
 def test_the_largest_stretch_is_the_largest_singular_value():
-    with jax.enable_x64(True):
-        F = np.random.default_rng(2).normal(size=(100, 3, 3))
-        F[:3] = np.eye(3), np.zeros((3, 3)), np.diag([2.0, 2.0, 1.0])
-        found = jax.jit(checks.largest_stretch)(jnp.asarray(F))
-        np.testing.assert_allclose(found, np.linalg.svd(F)[1][:, 0], rtol=1e-8, atol=1e-12)
+    F = np.random.default_rng(2).normal(size=(100, 3, 3))
+    F[:3] = np.eye(3), np.zeros((3, 3)), np.diag([2.0, 2.0, 1.0])
+    found = jax.jit(checks.largest_stretch)(jnp.asarray(F))
+    np.testing.assert_allclose(found, np.linalg.svd(F)[1][:, 0], rtol=1e-8, atol=1e-12)
 
 
 def test_volumes_and_penetration_are_told():

@@ -28,9 +28,9 @@ def real_harmonics(directions, degree):
 
 
 @pytest.mark.parametrize("degree", range(4))
+@pytest.mark.usefixtures("x64")
 def test_the_basis_is_that_of_scipy(directions, degree):
-    with jax.enable_x64(True):
-        values = harmonics.basis(jnp.asarray(directions), degree)
+    values = harmonics.basis(jnp.asarray(directions), degree)
     np.testing.assert_allclose(values, real_harmonics(directions, degree), atol=1e-14)
 
 
@@ -61,11 +61,11 @@ def test_one_turn_serves_many_functions():
     np.testing.assert_allclose(harmonics.rotate(coefficients, turn), each, atol=1e-6)
 
 
+@pytest.mark.usefixtures("x64")
 def test_gradients_of_a_turn_match_finite_differences():
-    with jax.enable_x64(True):
-        coefficients = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 3)))
-        turns = jnp.asarray(Rotation.random(2, random_state=0).as_matrix())
-        check_grads(jax.jit(harmonics.rotate), (coefficients, turns), order=1, modes=["rev"])
+    coefficients = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 3)))
+    turns = jnp.asarray(Rotation.random(2, random_state=0).as_matrix())
+    check_grads(jax.jit(harmonics.rotate), (coefficients, turns), order=1, modes=["rev"])
 
 
 def test_a_count_that_is_no_degree_is_refused():

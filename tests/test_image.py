@@ -102,12 +102,12 @@ def test_ssim_with_zero_border_is_that_of_pictures_framed_in_black():
 
 
 @pytest.mark.parametrize("border", ["valid", "zero"])
+@pytest.mark.usefixtures("x64")
 def test_ssim_gradients_match_finite_differences(border):
-    with jax.enable_x64(True):
-        noisy, smooth = noisy_pair(14, 13, np.float64)
-        check_grads(ssim_as(border), (noisy, smooth), order=1, modes=["rev"])
-        flat = jax.jit(jax.grad(lambda image: ssim(image, smooth, border)))(0 * smooth + 0.5)
-        assert np.isfinite(flat).all()
+    noisy, smooth = noisy_pair(14, 13, np.float64)
+    check_grads(ssim_as(border), (noisy, smooth), order=1, modes=["rev"])
+    flat = jax.jit(jax.grad(lambda image: ssim(image, smooth, border)))(0 * smooth + 0.5)
+    assert np.isfinite(flat).all()
 
 
 def test_ssim_refuses_what_it_cannot_compare():

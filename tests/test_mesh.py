@@ -67,12 +67,12 @@ def test_normals_of_a_fine_mesh_do_not_vanish():
     np.testing.assert_allclose(face_normals(vertices, jnp.array([[0, 1, 2]])), [[0, 0, 1]])
 
 
+@pytest.mark.usefixtures("x64")
 def test_normals_gradients_match_finite_differences():
-    with jax.enable_x64(True):
-        vertices = jnp.asarray(OCTAHEDRON_VERTICES, jnp.float64)
-        vertices += 0.1 * jax.random.normal(jax.random.key(0), vertices.shape, jnp.float64)
-        for normals in (vertex_normals, face_normals):
-            check_grads(jax.jit(lambda v, f=normals: f(v, OCTAHEDRON)), (vertices,), order=1)
+    vertices = jnp.asarray(OCTAHEDRON_VERTICES, jnp.float64)
+    vertices += 0.1 * jax.random.normal(jax.random.key(0), vertices.shape, jnp.float64)
+    for normals in (vertex_normals, face_normals):
+        check_grads(jax.jit(lambda v, f=normals: f(v, OCTAHEDRON)), (vertices,), order=1)
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2])

@@ -85,22 +85,22 @@ def test_a_known_scale_is_no_unknown():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("x64")
 def test_gradients_match_finite_differences():
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), orthogonal_problem())
-        model, seen, face = wide
+    wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), orthogonal_problem())
+    model, seen, face = wide
 
-        def spread(log_sigma, head):
-            found = posterior.posterior(
-                model,
-                seen.replace(sigma_px=jnp.exp(log_sigma)),
-                face.replace(params=face.params.replace(pose=head)),
-                INNER,
-            )
-            return jnp.concatenate([found.rotation_std_deg, found.coefficient_std])
+    def spread(log_sigma, head):
+        found = posterior.posterior(
+            model,
+            seen.replace(sigma_px=jnp.exp(log_sigma)),
+            face.replace(params=face.params.replace(pose=head)),
+            INNER,
+        )
+        return jnp.concatenate([found.rotation_std_deg, found.coefficient_std])
 
-        tilted = face.params.pose.replace(rotation=euler_rotation(0.3, 0.2, 0.1))
-        check_grads(spread, (jnp.log(seen.sigma_px), tilted), order=1, modes=["fwd"])
+    tilted = face.params.pose.replace(rotation=euler_rotation(0.3, 0.2, 0.1))
+    check_grads(spread, (jnp.log(seen.sigma_px), tilted), order=1, modes=["fwd"])
 
 
 @pytest.fixture(scope="module")

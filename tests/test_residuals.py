@@ -65,25 +65,25 @@ def exact_jacobian(model, start, seen, config, unknowns):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.usefixtures("x64")
 def test_jacobian_equals_float64_finite_differences_in_every_block(model, name):
-    with jax.enable_x64(True):
-        config = VARIANTS[name]
-        wide, start, seen, unknowns = problem(model, config)
-        function, flat = flat_residual(wide, start, seen, config, unknowns)
-        found = exact_jacobian(wide, start, seen, config, unknowns)
-        step = 1e-6 * np.eye(len(flat))
-        differences = [(function(flat + h) - function(flat - h)) / 2e-6 for h in step]
-        np.testing.assert_allclose(found, np.stack(differences, 1), rtol=1e-5, atol=2e-5)
+    config = VARIANTS[name]
+    wide, start, seen, unknowns = problem(model, config)
+    function, flat = flat_residual(wide, start, seen, config, unknowns)
+    found = exact_jacobian(wide, start, seen, config, unknowns)
+    step = 1e-6 * np.eye(len(flat))
+    differences = [(function(flat + h) - function(flat - h)) / 2e-6 for h in step]
+    np.testing.assert_allclose(found, np.stack(differences, 1), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["spline", "robust"])
+@pytest.mark.usefixtures("x64")
 def test_structured_jacobian_equals_plain_autodiff(model, name):
-    with jax.enable_x64(True):
-        config = VARIANTS[name]
-        wide, start, seen, unknowns = problem(model, config, seed=1)
-        function, flat = flat_residual(wide, start, seen, config, unknowns)
-        found = exact_jacobian(wide, start, seen, config, unknowns)
-        np.testing.assert_allclose(found, jax.jacfwd(function)(flat), rtol=1e-10, atol=1e-10)
+    config = VARIANTS[name]
+    wide, start, seen, unknowns = problem(model, config, seed=1)
+    function, flat = flat_residual(wide, start, seen, config, unknowns)
+    found = exact_jacobian(wide, start, seen, config, unknowns)
+    np.testing.assert_allclose(found, jax.jacfwd(function)(flat), rtol=1e-10, atol=1e-10)
 
 
 def test_huberized_square_is_the_huber_loss():
@@ -106,18 +106,18 @@ def test_complementarity_refuses_what_is_hidden_or_off_the_path_or_inside_the_fa
     assert abs(residuals.fischer_burmeister(jnp.array(p), jnp.array(normal_z))) > 0.2
 
 
+@pytest.mark.usefixtures("x64")
 def test_a_landmark_of_infinite_sigma_moves_nothing(model):
-    with jax.enable_x64(True):
-        config = fit.METHODS["robust"]
-        wide, start, seen, unknowns = problem(model, config)
-        ignored = jnp.array([0, 3, 40])
-        sigma = seen.sigma_px.at[ignored].set(jnp.inf)
-        one, other = (
-            fit.observe(Landmarks(xy=seen.xy.at[ignored].add(shift), sigma_px=sigma), config)
-            for shift in (0.0, 200.0)
-        )
-        function = jax.jit(lambda s: residuals.residual(unknowns, wide, start, s, config))
-        np.testing.assert_allclose(function(one), function(other), atol=1e-12)
+    config = fit.METHODS["robust"]
+    wide, start, seen, unknowns = problem(model, config)
+    ignored = jnp.array([0, 3, 40])
+    sigma = seen.sigma_px.at[ignored].set(jnp.inf)
+    one, other = (
+        fit.observe(Landmarks(xy=seen.xy.at[ignored].add(shift), sigma_px=sigma), config)
+        for shift in (0.0, 200.0)
+    )
+    function = jax.jit(lambda s: residuals.residual(unknowns, wide, start, s, config))
+    np.testing.assert_allclose(function(one), function(other), atol=1e-12)
 
 
 def test_expressions_may_not_leave_their_range(model):

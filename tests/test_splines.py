@@ -38,33 +38,33 @@ def blend(p, dtype=jnp.float64):
     return splines.spline_blend(jnp.asarray(splines.natural_spline(CONTROL), dtype), p)
 
 
+@pytest.mark.usefixtures("x64")
 def test_spline_equals_scipys_natural_cubic_spline():
-    with jax.enable_x64(True):
-        p = np.linspace(0.0, 1.0, 37)
-        expected = CubicSpline(np.linspace(0.0, 1.0, CONTROL), VALUES, bc_type="natural")
-        np.testing.assert_allclose(blend(jnp.asarray(p)) @ VALUES, expected(p), atol=1e-12)
+    p = np.linspace(0.0, 1.0, 37)
+    expected = CubicSpline(np.linspace(0.0, 1.0, CONTROL), VALUES, bc_type="natural")
+    np.testing.assert_allclose(blend(jnp.asarray(p)) @ VALUES, expected(p), atol=1e-12)
 
 
 @pytest.mark.parametrize("end, outward", [(0.0, -1.0), (1.0, 1.0)])
+@pytest.mark.usefixtures("x64")
 def test_past_its_ends_the_spline_goes_on_straight(end, outward):
-    with jax.enable_x64(True):
 
-        def curve(p):
-            return blend(p) @ VALUES
+    def curve(p):
+        return blend(p) @ VALUES
 
-        slope = jax.grad(curve)(jnp.asarray(end))
-        for step in (0.1, 2.0):
-            outside = jnp.asarray(end + outward * step)
-            expected = curve(jnp.asarray(end)) + outward * step * slope
-            np.testing.assert_allclose(curve(outside), expected, rtol=1e-12)
-            np.testing.assert_allclose(jax.grad(curve)(outside), slope, rtol=1e-12)
-        assert abs(slope) > 0.1  # a clamped curve would have none, and p would never come back
+    slope = jax.grad(curve)(jnp.asarray(end))
+    for step in (0.1, 2.0):
+        outside = jnp.asarray(end + outward * step)
+        expected = curve(jnp.asarray(end)) + outward * step * slope
+        np.testing.assert_allclose(curve(outside), expected, rtol=1e-12)
+        np.testing.assert_allclose(jax.grad(curve)(outside), slope, rtol=1e-12)
+    assert abs(slope) > 0.1  # a clamped curve would have none, and p would never come back
 
 
 @pytest.mark.parametrize("p", [-0.3, 0.05, 0.5, 0.93, 1.2])
+@pytest.mark.usefixtures("x64")
 def test_spline_gradients_match_finite_differences(p):
-    with jax.enable_x64(True):
-        check_grads(lambda q: blend(q) @ VALUES, (jnp.asarray(p),), order=1, rtol=1e-6)
+    check_grads(lambda q: blend(q) @ VALUES, (jnp.asarray(p),), order=1, rtol=1e-6)
 
 
 def test_frames_follow_the_face_linearly(model, frames):

@@ -28,9 +28,9 @@ def test_rodrigues_equals_scipy(angle):
 
 
 @pytest.mark.parametrize("angle", [0.0, 9.9e-4, 1.01e-3, 1.0])
+@pytest.mark.usefixtures("x64")
 def test_rodrigues_gradients_match_finite_differences(angle):
-    with jax.enable_x64(True):
-        check_grads(rodrigues, (angle * jnp.array([0.6, -0.48, 0.64]),), order=1, rtol=1e-6)
+    check_grads(rodrigues, (angle * jnp.array([0.6, -0.48, 0.64]),), order=1, rtol=1e-6)
 
 
 def test_rodrigues_at_zero_turns_like_the_cross_product():
@@ -69,31 +69,31 @@ def test_rotation_angle(angle):
     np.testing.assert_allclose(rotation_angle(rotation), angle, atol=2e-6)
 
 
+@pytest.mark.usefixtures("x64")
 def test_quaternions_turn_as_their_matrices_do():
-    with jax.enable_x64(True):
-        turns = [Rotation.from_rotvec(v) for v in np.eye(3) * np.pi * 0.999]
-        turns += [Rotation.random(20, random_state=0)[i] for i in range(20)] + [Rotation.identity()]
-        for turn in turns:
-            quat = np.roll(turn.as_quat(), 1)
-            found = rotation_to_quat(jnp.asarray(turn.as_matrix()))
-            np.testing.assert_allclose(found, quat * np.sign(quat[0] + 1e-9), atol=1e-12)
-        first, second = turns[5], turns[6]
-        product = multiply_quats(
-            rotation_to_quat(jnp.asarray(first.as_matrix())),
-            rotation_to_quat(jnp.asarray(second.as_matrix())),
-        )
-        expected = np.roll((first * second).as_quat(), 1)
-        np.testing.assert_allclose(np.abs(product @ expected), 1.0, rtol=1e-12)
-        half_turn = rotation_to_quat(jnp.diag(jnp.array([1.0, -1.0, -1.0])))
-        np.testing.assert_allclose(half_turn, [0, 1, 0, 0], atol=1e-12)
+    turns = [Rotation.from_rotvec(v) for v in np.eye(3) * np.pi * 0.999]
+    turns += [Rotation.random(20, random_state=0)[i] for i in range(20)] + [Rotation.identity()]
+    for turn in turns:
+        quat = np.roll(turn.as_quat(), 1)
+        found = rotation_to_quat(jnp.asarray(turn.as_matrix()))
+        np.testing.assert_allclose(found, quat * np.sign(quat[0] + 1e-9), atol=1e-12)
+    first, second = turns[5], turns[6]
+    product = multiply_quats(
+        rotation_to_quat(jnp.asarray(first.as_matrix())),
+        rotation_to_quat(jnp.asarray(second.as_matrix())),
+    )
+    expected = np.roll((first * second).as_quat(), 1)
+    np.testing.assert_allclose(np.abs(product @ expected), 1.0, rtol=1e-12)
+    half_turn = rotation_to_quat(jnp.diag(jnp.array([1.0, -1.0, -1.0])))
+    np.testing.assert_allclose(half_turn, [0, 1, 0, 0], atol=1e-12)
 
 
+@pytest.mark.usefixtures("x64")
 def test_gradients_of_quaternions_match_finite_differences():
-    with jax.enable_x64(True):
-        for vector in ((0.1, 0.2, -0.3), (3.0, 0.1, 0.2), (0.0, 0.0, 0.0)):
-            check_grads(
-                jax.jit(lambda v: rotation_to_quat(rodrigues(v))),
-                (jnp.array(vector),),
-                order=1,
-                modes=["rev"],
-            )
+    for vector in ((0.1, 0.2, -0.3), (3.0, 0.1, 0.2), (0.0, 0.0, 0.0)):
+        check_grads(
+            jax.jit(lambda v: rotation_to_quat(rodrigues(v))),
+            (jnp.array(vector),),
+            order=1,
+            modes=["rev"],
+        )
