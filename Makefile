@@ -3,13 +3,17 @@ PYTHON ?= python3.11
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo quick test test-all lint clean
 
 demo: $(VENV)/installed
 	$(PY) -m scripts.demo --out=out/demo
 
 # A file of tests at a time for each core; more processes would want more memory than many have.
 PYTEST := $(PY) -m pytest -n auto --maxprocesses=4 --dist loadfile
+
+# For whoever is writing code: what compiles little. It names tests that deserve the mark `compiles`.
+quick: $(VENV)/installed-dev
+	$(PYTEST) -m "quick or not (slow or compiles or command)" --durations=5 --durations-min=5
 
 test: $(VENV)/installed-dev
 	$(PYTEST)

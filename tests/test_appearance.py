@@ -17,6 +17,8 @@ from recon.pose import Pose
 from recon.texture import TextureConfig
 from render.transforms import euler_rotation
 
+pytestmark = pytest.mark.compiles
+
 ICT = pathlib.Path(__file__).parents[2] / "shared" / "data" / "ict" / "ict_head_100.npz"
 COARSE = TextureConfig(max_vertices=20_000, cutout=512)
 SCALE = 4000.0  # pixels per metre: a face about 500 pixels high

@@ -14,6 +14,8 @@ from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
 from scripts.benchmarks.splat_suite import SplatSuite, ball, splat_rows
 from scripts.shell import command
 
+pytestmark = pytest.mark.compiles
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 

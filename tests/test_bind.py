@@ -18,6 +18,8 @@ from render.splat import SplatConfig, splat
 from render.transforms import rodrigues
 from render.zbuffer import RasterizeConfig
 
+pytestmark = pytest.mark.compiles
+
 EXACT = BindConfig(max_edge=0.05, thickness=0.0, inset=0.0)
 
 

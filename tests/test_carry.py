@@ -12,6 +12,8 @@ from render.gaussians import Gaussians, covariances, move_gaussians
 from render.splat import splat
 from sim import carry
 
+pytestmark = pytest.mark.compiles
+
 deform = jax.jit(carry.deform)
 follow = jax.jit(carry.follow)
 spread = jax.jit(covariances)

@@ -12,6 +12,8 @@ from sim.mpm import MpmConfig, initial_state, rollout
 from sim.scene_conditions import CONDITIONS, TotalForce
 from sim.substep import GridConfig
 
+pytestmark = pytest.mark.compiles
+
 SIDE, NODES = 0.6, 20
 WHOLE = {"point": [0.3, 0.3, 0.3], "size": [0.3, 0.3, 0.3]}
 DT, DENSITY = 1e-3, 1000.0
@@ -163,6 +165,7 @@ def test_layers_are_released_one_after_the_other():
     assert np.abs(fallen[high]).max() < 1e-6 and fallen[~high].mean() > 5e-4
 
 
+@pytest.mark.quick
 def test_what_holds_no_particle_is_told_of():
     told = {"type": "enforce_particle_translation", **WHOLE, "velocity": [0, 0, 1]}
     with pytest.raises(ValueError, match=r"region of enforce_particle_translation .* found none"):

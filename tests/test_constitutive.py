@@ -8,6 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from sim.constitutive import LAWS
 
+pytestmark = pytest.mark.compiles
+
 E, NU = 1.0e4, 0.3
 MU, LAM = E / (2 * (1 + NU)), E * NU / ((1 + NU) * (1 - 2 * NU))
 COUNT = 24

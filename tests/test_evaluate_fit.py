@@ -18,6 +18,8 @@ from render import mesh_io
 from render.mesh import Mesh, apply
 from scripts.evaluation import flag_texts, tuning
 
+pytestmark = pytest.mark.compiles
+
 FEW = ("--faces=2", "--yaw=-20:20:20", "--components=5", "--methods=mean,fixed,inner")
 
 

@@ -15,6 +15,8 @@ from recon.morphable import face_shape, with_modes
 from recon.pose import Pose
 from render.transforms import euler_rotation
 
+pytestmark = pytest.mark.compiles
+
 NUM_IDENTITY = 10
 SIGMA = 2.0
 
@@ -46,6 +48,7 @@ def run(fit_model, landmarks, config):
     return fit.fit_face(fit_model, fit.observe(landmarks, config), config)
 
 
+@pytest.mark.quick
 def test_robust_finds_known_faces(model, fit_model):
     config = fit.METHODS["robust"]
     shots = [photograph(model, yaw, seed=i) for i, yaw in enumerate((-30, -20, -10, 0, 10, 20, 30))]

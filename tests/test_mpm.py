@@ -12,6 +12,8 @@ from sim.boundary import BoundingBox, Conditions, Cuboid, Surface
 from sim.material import Material
 from sim.mpm import MpmConfig, initial_state, rollout
 
+pytestmark = pytest.mark.compiles
+
 FALL = (0.0, 0.0, -9.8)
 
 
@@ -35,6 +37,7 @@ def conditions(*on_grid, gravity=FALL, dtype=np.float32):
     return Conditions(jnp.array(gravity, dtype), on_grid)
 
 
+@pytest.mark.quick
 def test_a_thrown_body_flies_as_a_point_would():
     config = MpmConfig(num_nodes=32, side=1.0)
     x, volume = block([0.3, 0.4, 0.5], [0.5, 0.6, 0.7], 1 / 64)

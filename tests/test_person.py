@@ -15,6 +15,8 @@ from recon.pose import Pose
 from recon.residuals import Observation
 from render.transforms import euler_rotation
 
+pytestmark = pytest.mark.compiles
+
 NUM_IDENTITY, NUM_FACES, NOISE_PX, SCALE = 10, 30, 4.0, 4000.0
 INNER, ROBUST = fit.METHODS["inner"], fit.METHODS["robust"]
 

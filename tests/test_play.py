@@ -14,6 +14,8 @@ from sim.particles import MARGIN_CELLS
 from sim.play import FRAME, Play, make_playable
 from sim.scene_io import read_scene_file
 
+pytestmark = pytest.mark.compiles
+
 UP = np.array([0.0, 1.0, 0.0])  # of the splats' own space
 
 

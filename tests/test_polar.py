@@ -9,6 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from sim import polar
 
+pytestmark = pytest.mark.compiles
+
 COUNT = 500
 STRETCHES = {
     "moderate": lambda rng: np.exp(0.2 * rng.normal(size=(COUNT, 3))),

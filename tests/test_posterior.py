@@ -17,6 +17,8 @@ from recon.pose import Pose
 from recon.residuals import FitModel, Observation
 from render.transforms import euler_rotation
 
+pytestmark = pytest.mark.compiles
+
 ICT = pathlib.Path(__file__).parents[2] / "shared" / "data" / "ict" / "ict_head_100.npz"
 NUM_IDENTITY, NUM_FACES, SCALE = 10, 200, 4000.0
 INNER, ROBUST = fit.METHODS["inner"], fit.METHODS["robust"]

@@ -22,6 +22,8 @@ from render.rasterize import (
 )
 from render.zbuffer import RasterizeConfig
 
+pytestmark = pytest.mark.compiles
+
 # One picture size and, by `padded`, one mesh size: each new shape takes seconds to compile.
 SIZE = 64
 NUM_VERTICES, NUM_TRIANGLES = 2562, 5120

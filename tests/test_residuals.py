@@ -13,6 +13,8 @@ from recon.morphable import with_modes
 from recon.residuals import Unknowns
 from render.transforms import euler_rotation
 
+pytestmark = pytest.mark.compiles
+
 NUM_IDENTITY = 6
 VARIANTS = {
     **fit.METHODS,

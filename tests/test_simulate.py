@@ -15,6 +15,8 @@ from sim.scene_io import read_scene_file
 from sim.simulation import make_simulation
 from sim.trajectory_io import gaussians_at, read_trajectory
 
+pytestmark = pytest.mark.compiles
+
 ROOT = pathlib.Path(__file__).parents[1]
 THEIRS = sorted((ROOT / "tests" / "data" / "scenes").glob("*.json"))
 

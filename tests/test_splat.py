@@ -18,6 +18,8 @@ from render.gaussians import (
 )
 from render.splat import SplatConfig, needed_pairs, splat, splat_frames, splat_reference
 
+pytestmark = pytest.mark.compiles
+
 SIZE = 48
 EXACT = SplatConfig(max_pairs=4096, min_transmittance=0.0)
 BACKGROUND = (0.2, 0.5, 0.7)
@@ -70,6 +72,7 @@ def assert_same_picture(output, reference, atol):
 # Geometry and optics
 
 
+@pytest.mark.quick
 def test_one_gaussian_is_its_profile_where_it_projects():
     scene, view = one_gaussian((0.1, 0.05, 0.0), scale=0.06), camera(orthographic=True)
     focal = float(view.focal[0])

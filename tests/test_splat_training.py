@@ -17,6 +17,8 @@ from render.splat_training import (
     share_opacity,
 )
 
+pytestmark = pytest.mark.compiles
+
 SIZE = 40
 CONFIG = TrainConfig(count=64, degree=0, steps=60)
 

@@ -10,6 +10,8 @@ from sim.boundary import BoundingBox, Conditions, Cuboid, Sphere, Surface, Wind
 from sim.constitutive import LAWS
 from sim.substep import GridConfig, Lanes, Properties, substep, substep_reference
 
+pytestmark = pytest.mark.compiles
+
 CONFIG = GridConfig(num_nodes=12, side=0.6)
 DT = 1e-3
 

@@ -13,6 +13,8 @@ from render.mesh import Mesh, apply, vertex_normals
 from render.rasterize import RenderConfig, render_mesh, sample_texture
 from render.zbuffer import RasterizeConfig
 
+pytestmark = pytest.mark.compiles
+
 CONFIG = texture.TextureConfig(size=512, max_vertices=20_000, cutout=512)
 MAGENTA = (1.0, 0.0, 1.0)
 SKIN, HAIR = np.array([0.78, 0.58, 0.48]), np.array([0.25, 0.17, 0.10])

@@ -17,6 +17,8 @@ from render.tiles import (
     tile_rectangles,
 )
 
+pytestmark = pytest.mark.compiles
+
 GRID = TileGrid(70, 50, 16)  # 5 x 4 tiles, the last ones hang over
 
 

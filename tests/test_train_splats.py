@@ -20,6 +20,8 @@ from render.splat_training import TrainConfig, init_state
 from scripts.shell import metrics_io
 from scripts.shell.checkpoint_io import read_header
 
+pytestmark = pytest.mark.compiles
+
 SIZE = 48
 ROOT = pathlib.Path(__file__).parents[1]
 

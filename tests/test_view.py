@@ -25,6 +25,8 @@ from sim.motion import floor_height
 from sim.play import Play, make_playable
 from sim.scene_io import read_scene_file
 
+pytestmark = pytest.mark.compiles
+
 ROOT = pathlib.Path(__file__).parents[1]
 SIZE = 700
 
