@@ -102,12 +102,12 @@ def paint(
     """
     surface = head.surface
     view = look(head.model, surface, params, photo, config.cutout)
-    seen = judge(view, surface, config.trust)
+    on_host = jax.device_get(view)  # from here to the texture all is NumPy
+    seen = judge(on_host, surface, config.trust)
     pattern = np.asarray(head.strands, np.float64)
     share = hair.hair_share(surface, seen, pattern)
-    mirrored = fill.mirror_image(surface, seen, np.asarray(view.normals, np.float64))
-    facing = np.asarray(view.facing, np.float64)
-    plain = fill.plain_head(surface, seen, facing, share, pattern)
+    mirrored = fill.mirror_image(surface, seen, np.float64(on_host.normals))
+    plain = fill.plain_head(surface, seen, np.float64(on_host.facing), share, pattern)
     log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
     colors = jnp.asarray(shading.to_rgb(log_rgb), jnp.float32)
     mesh = Mesh(view.vertices, surface.subdivision.triangles, colors=colors)

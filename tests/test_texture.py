@@ -67,7 +67,7 @@ def painted_photo(head, truth, yaw, size=(320, 300)):
 def judged(head, photo, yaw):
     params = params_at(head, yaw)
     view = texture.look(head.model, head.surface, params, photo, CONFIG.cutout)
-    return texture.judge(view, head.surface, CONFIG.trust).trust
+    return texture.judge(jax.device_get(view), head.surface, CONFIG.trust).trust
 
 
 def is_plain_face(head):
@@ -195,7 +195,8 @@ def test_a_head_cut_off_by_the_photo_is_still_painted_whole(head, turned):
     view = texture.look(head.model, head.surface, params_at(head, 20), cut, CONFIG.cutout)
     is_outside = np.asarray(view.xy[:, 0] > view.border[2])
     assert 0.2 < is_outside.mean() < 0.8
-    assert texture.judge(view, head.surface, CONFIG.trust).trust[is_outside].max() == 0
+    trust = texture.judge(jax.device_get(view), head.surface, CONFIG.trust).trust
+    assert trust[is_outside].max() == 0
     mesh = texture.paint(head, params_at(head, 20), cut, CONFIG)
     assert magenta_share(mesh.colors).max() < 0.02
     face = np.asarray(head.surface.parts["face"]) > 0.9

@@ -148,6 +148,8 @@ def _openness(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     points = jnp.concatenate([vertices, vertices[triangles].mean(1)])
     center, radius = points.mean(0), jnp.max(jnp.linalg.norm(points - points.mean(0), axis=1))
     cell = 2 * radius / _SKY_CELLS
+    count = vertices.shape[0]
+    skew = jnp.array([0.6, 0.0, 0.8], vertices.dtype)  # along no direction
 
     def add_direction(sums, direction):
         right = safe_normalize(jnp.cross(direction, skew))
@@ -163,8 +165,6 @@ def _openness(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
         light = cosine * (1.0 + 0.7 * direction[1])
         return (sums[0] + light * is_lit, sums[1] + light), None
 
-    count = vertices.shape[0]
-    skew = jnp.array([0.6, 0.0, 0.8], vertices.dtype)  # along no direction
     nothing = jnp.zeros(count, vertices.dtype)
     directions = jnp.asarray(_even_directions(_SKY_DIRECTIONS), vertices.dtype)
     (seen, total), _ = jax.lax.scan(add_direction, (nothing, nothing), directions)

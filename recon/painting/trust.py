@@ -46,9 +46,9 @@ class Seen(NamedTuple):
 
 
 def judge(view: View, surface: Surface, config: TrustConfig) -> Seen:
-    """Finds out what can be trusted, and the skin on the way."""
+    """Finds out what can be trusted, and the skin on the way; `view` is on the host."""
     parts = host_parts(surface)
-    facing = np.asarray(view.facing, np.float64)
+    facing = np.float64(view.facing)
     pixels = float(surface.eye_distance * view.pixels_per_metre)  # of the eye distance
     from_outline, from_hiding = (distance / pixels for distance in _distances(view))
 
@@ -60,7 +60,7 @@ def judge(view: View, surface: Surface, config: TrustConfig) -> Seen:
         (face + (skull - face) * parts["skull"]) * (1 + config.turned_band * better)
         for face, skull in zip(config.outline_band, config.skull_band, strict=True)
     )
-    trust = trust * np.asarray(view.visible) * ramp(from_outline, low, high)
+    trust = trust * view.visible * ramp(from_outline, low, high)
     # Eyes and teeth lie behind lids and lips, and are seen well next to them.
     behind = np.maximum(parts["eyeballs"], parts["inner_mouth"])
     trust = trust * np.maximum(ramp(from_hiding, *config.hidden_band), behind)
@@ -68,7 +68,7 @@ def judge(view: View, surface: Surface, config: TrustConfig) -> Seen:
     place = np.asarray(surface.place)
     trust = trust * (1 - parts["neck"] * (1 - ramp(place[:, 1], *config.neck_end)))
 
-    log_rgb = shading.to_log(np.asarray(view.rgb, np.float64))
+    log_rgb = shading.to_log(np.float64(view.rgb))
     # Below the brows, where no hair falls into the face.
     is_bare = (parts["face"] > 0.5) & (parts["features"] < 0.5)
     is_bare &= (np.abs(place[:, 0]) < 0.55) & (place[:, 1] < 0.1)
@@ -82,7 +82,7 @@ def judge(view: View, surface: Surface, config: TrustConfig) -> Seen:
 
 def _distances(view: View) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [V] to the outline or the photo's end, and to where one part hides another."""
-    depth = np.asarray(view.depth_picture)
+    depth = view.depth_picture
     size = depth.shape[0]
     is_head = np.isfinite(depth)
     inside = ndimage.distance_transform_edt(np.pad(is_head, 1))[1:-1, 1:-1]
@@ -98,7 +98,7 @@ def _distances(view: View) -> tuple[np.ndarray, np.ndarray]:
     if is_hidden.any():
         to_hidden = ndimage.distance_transform_edt(~is_hidden)
 
-    xy, border = np.asarray(view.xy), np.asarray(view.border)
+    xy, border = view.xy, view.border
     to_border = np.concatenate([xy - border[:2], border[2:] - xy], -1).min(-1)
     column, row = np.clip(np.floor(xy), 0, size - 1).astype(int).T
     return np.minimum(inside[row, column], to_border), to_hidden[row, column]
