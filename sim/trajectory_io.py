@@ -55,7 +55,7 @@ class Trajectory(NamedTuple):
     weights: np.ndarray | None = None  # [M, K]
 
 
-def gaussians_at(scene: Gaussians, trajectory: Trajectory, frame: int) -> Gaussians:
+def gaussians_of_frame(scene: Gaussians, trajectory: Trajectory, frame: int) -> Gaussians:
     """Returns the scene as it is at a frame, its harmonics too where matter turns them."""
     if trajectory.deformation is not None:
         return carry(scene, binding_of(trajectory), *_particles_at(trajectory, frame))
@@ -72,7 +72,7 @@ def gaussians_at(scene: Gaussians, trajectory: Trajectory, frame: int) -> Gaussi
     return scene.replace(**moved)
 
 
-def vertices_at(
+def vertices_of_frame(
     vertices: np.ndarray, trajectory: Trajectory, frame: int, neighbours: Neighbours | None = None
 ) -> np.ndarray:
     """Returns where the vertices [V, 3] of a mesh in the scene's space are at a frame.

@@ -27,10 +27,10 @@ DISK_CALLS = {
 PATHS = [path for folder in MAY_IMPORT for path in sorted((ROOT / folder).rglob("*.py"))]
 COMMANDS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem != "__init__"]
 
-UPWARD = {"recon/evaluation/protocol.py": "shows its progress as a command does"}
+UPWARD = {}
 # The only file that imports jaxopt, and who does so beside it.
 SOLVER = "recon/levenberg_marquardt.py"
-BESIDE_THE_SOLVER = {"recon/fit.py": "holds the solver until it has a file of its own"}
+BESIDE_THE_SOLVER = {}
 MATHS_IN_SCRIPTS = {
     "scripts/annotation/face_view_io.py": "colours a picture",
     "scripts/evaluation/figures.py": "places the figures' faces",
@@ -54,18 +54,17 @@ SAID_TWICE = {
     ("scripts", "milliseconds"): "the peer in torch is timed where jax is not imported",
     ("scripts", "summary"): "of a report, of a head and of an annotation",
     ("scripts", "write_view"): "a view of a face, and its command",
-    ("sim", "out_of_box"): "of particles, and of Gaussians",
     ("sim", "report"): "of a check, and of a simulation",
-    ("sim", "substep"): "the kernel, and the choice of its length",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LONG_FILES = {
     "render/capture_io.py": "five formats of captures",
     "sim/checks.py": "every figure of the report",
     "sim/polar.py": "the decomposition with its derivatives",
+    "sim/substep.py": "the step, its derivative and its twin",
 }
 LONG_FUNCTIONS = {
-    "recon/fit.py:solve_least_squares": "the solver's loop",
+    "recon/levenberg_marquardt.py:solve_least_squares": "the solver's loop",
     "recon/formats/raw_model.py:to_morphable": "one check for each field of a file",
     "render/gaussians.py:project_gaussians": "one formula for each field of a footprint",
     "scripts/benchmarks/taichi_mpm.py:_make_step": "kernels that taichi wants inside one function",

@@ -13,7 +13,7 @@ from scripts.shell import filming
 from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
 from sim.simulation import make_simulation
-from sim.trajectory_io import gaussians_at, read_trajectory
+from sim.trajectory_io import gaussians_of_frame, read_trajectory
 
 pytestmark = pytest.mark.compiles
 
@@ -64,7 +64,7 @@ def test_a_scene_becomes_a_film_a_trajectory_and_a_report(tmp_path):
 
     cube = shapes.shape("cube")
     trajectory = read_trajectory(out / "trajectory.npz", len(cube.means))
-    moved = gaussians_at(cube, trajectory, 4)
+    moved = gaussians_of_frame(cube, trajectory, 4)
     last = splat_io.read_splats(out / "last.ply")
     np.testing.assert_allclose(moved.means, last.means, atol=2e-3)
     np.testing.assert_allclose(

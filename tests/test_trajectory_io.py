@@ -7,9 +7,9 @@ from render.gaussians import Gaussians, covariances, move_gaussians
 from sim.carry import find_neighbours
 from sim.trajectory_io import (
     Trajectory,
-    gaussians_at,
+    gaussians_of_frame,
     read_trajectory,
-    vertices_at,
+    vertices_of_frame,
     write_trajectory,
 )
 
@@ -36,7 +36,7 @@ def test_a_trajectory_comes_back(tmp_path):
 
 def test_only_what_is_named_moves():
     part = moves(count=2, index=np.array([3, 1]))
-    at = gaussians_at(scene(), part, 2)
+    at = gaussians_of_frame(scene(), part, 2)
     np.testing.assert_array_equal(at.means[3], part.means[2, 0])
     np.testing.assert_array_equal(at.means[1], part.means[2, 1])
     np.testing.assert_array_equal(at.means[0], 1.0)
@@ -44,7 +44,7 @@ def test_only_what_is_named_moves():
 
 
 def test_all_move_where_none_is_named():
-    at = gaussians_at(scene(), moves(log_scales=np.full((3, 4, 3), 0.5)), 1)
+    at = gaussians_of_frame(scene(), moves(log_scales=np.full((3, 4, 3), 0.5)), 1)
     np.testing.assert_array_equal(at.means, moves().means[1])
     np.testing.assert_array_equal(at.log_scales, 0.5)
     np.testing.assert_array_equal(at.quats, 1.0)
@@ -86,7 +86,7 @@ def test_matter_moves_its_gaussians_and_their_followers_after_a_round_trip(tmp_p
         assert stored["neighbours"].dtype == np.uint8
     np.testing.assert_allclose(again.weights.sum(-1), 1.0, rtol=1e-6)
     for trajectory, tolerance in ((whole, 2e-6), (again, 1e-3)):
-        moved = gaussians_at(shown, trajectory, 2)
+        moved = gaussians_of_frame(shown, trajectory, 2)
         expected = move_gaussians(shown, turns[2].astype(np.float32), shifts[2])
         rows = slice(0, 40)
         np.testing.assert_allclose(moved.means[rows], expected.means[rows], atol=tolerance)
@@ -116,13 +116,13 @@ def test_particles_alone_move_a_scene_without_an_index():
         index=None, followers=None, neighbours=None, weights=None, rest=np.asarray(shown.means)[:42]
     )
     shown = Gaussians(*(np.asarray(leaf)[:42] for leaf in vars(shown).values()))
-    moved = gaussians_at(shown, alone, 1)
+    moved = gaussians_of_frame(shown, alone, 1)
     np.testing.assert_allclose(moved.means, whole.means[1], atol=1e-7)
 
 
 def test_followers_alone_move_a_scene():
     shown, whole, turns, shifts = turning(degree=0)
-    moved = gaussians_at(shown, whole._replace(index=np.full(20, -1)), 1)
+    moved = gaussians_of_frame(shown, whole._replace(index=np.full(20, -1)), 1)
     np.testing.assert_array_equal(moved.means[:10], shown.means[:10])
     expected = np.asarray(shown.means) @ turns[1].T + shifts[1]
     np.testing.assert_allclose(moved.means[10:40], expected[10:40], atol=2e-6)
@@ -141,7 +141,7 @@ def test_a_mesh_follows_the_particles(tmp_path):
     vertices = np.random.default_rng(2).uniform(size=(7, 3))
     binding = find_neighbours(vertices, again.rest)
     for given in (None, binding):
-        found = vertices_at(vertices, again, 2, given)
+        found = vertices_of_frame(vertices, again, 2, given)
         np.testing.assert_allclose(found, vertices @ turns[2].T + shifts[2], atol=1e-3)
     write_trajectory(tmp_path / "b.npz", moves())
     with pytest.raises(ValueError, match="expected a trajectory of matter to move a mesh"):

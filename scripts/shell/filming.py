@@ -15,7 +15,7 @@ from sim.motion import Motion, floor_height, sphere_center, spheres, trajectory_
 from sim.particles import gaussians_out_of_box, into_box
 from sim.scene import SceneFile
 from sim.simulation import ReadyScene
-from sim.trajectory_io import Trajectory, gaussians_at
+from sim.trajectory_io import Trajectory, gaussians_of_frame
 
 _MAX_FPS = 50.0  # scenes of many frames skip some of them in the video
 _FRAMED = 6  # moments that the camera's distance is found for
@@ -82,7 +82,7 @@ def _first(*values: float | None) -> float:
 def _subject(ready: ReadyScene, trajectory: Trajectory, frame: int) -> framing.Subject:
     """What moves, at a frame, in the box."""
     simulation = ready.simulation
-    moved = gaussians_at(simulation.gaussians, trajectory, frame)
+    moved = gaussians_of_frame(simulation.gaussians, trajectory, frame)
     index = simulation.binding.moving
     subject = framing.splat_subject(jax.tree.map(lambda leaf: leaf[index], moved))
     return subject._replace(points=np.asarray(into_box(simulation.placement, subject.points)))
@@ -92,7 +92,7 @@ def _moment(
     ready: ReadyScene, motion: Motion, trajectory: Trajectory, shot: Shot, frame: int
 ) -> Gaussians:
     """The scene at a frame, and what stands around it."""
-    moved = gaussians_at(ready.simulation.gaussians, trajectory, frame)
+    moved = gaussians_of_frame(ready.simulation.gaussians, trajectory, frame)
     if not shot.has_scenery:
         return moved
     placement = ready.simulation.placement

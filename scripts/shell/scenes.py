@@ -14,7 +14,7 @@ from render.framing import Subject, join, mesh_subject, splat_subject
 from render.gaussians import Gaussians
 from render.mesh import Mesh
 from sim.carry import find_neighbours
-from sim.trajectory_io import Trajectory, gaussians_at, read_trajectory, vertices_at
+from sim.trajectory_io import Trajectory, gaussians_of_frame, read_trajectory, vertices_of_frame
 
 _PLACES = 8  # of a moving scene that are looked at
 AXES = ("x", "y", "z", "-x", "-y", "-z")
@@ -75,12 +75,12 @@ def motion_of(scene: Scene, trajectory: Trajectory) -> Callable[[int], Scene]:
     """Returns what tells how the scene is at a frame."""
     if scene.mesh is None:
         return lambda frame: scene._replace(
-            gaussians=gaussians_at(scene.gaussians, trajectory, frame)
+            gaussians=gaussians_of_frame(scene.gaussians, trajectory, frame)
         )
     vertices = np.asarray(scene.mesh.vertices)
     neighbours = find_neighbours(vertices, trajectory.rest)
     return lambda frame: scene._replace(
-        mesh=scene.mesh.replace(vertices=vertices_at(vertices, trajectory, frame, neighbours))
+        mesh=scene.mesh.replace(vertices=vertices_of_frame(vertices, trajectory, frame, neighbours))
     )
 
 
