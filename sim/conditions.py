@@ -35,6 +35,7 @@ from sim.scene_conditions import (
     SurfaceCollider,
     TotalForce,
     WindRegion,
+    name_of,
 )
 
 
@@ -114,7 +115,8 @@ def _some(
     if not chosen.any():
         low, high = (np.array2string(v, precision=3) for v in (x.min(0), x.max(0)))
         raise ValueError(
-            f"expected particles in the region of {entry['type']} around {entry['point']}, "
+            f"expected particles in the region of {name_of(entry)} around "
+            f"{list(entry.point)}, "
             f"found none; they lie from {low} to {high}"
         )
     return chosen.astype(np.float64)
