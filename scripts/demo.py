@@ -13,16 +13,16 @@ Collins, taken by NASA, in the public domain, that comes with scikit-image.
 """
 
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
 from skimage import data
 
 from recon import landmarks
-from render import image_io, splat_io, video_io
+from render import image_io, splat_io
 from scripts.shell import command, filming, head
 from scripts.shell.demo_page import demo_page
+from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder, write_document
 from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
@@ -67,16 +67,16 @@ def write_jelly(folder: pathlib.Path) -> None:
         raise command.WorkFailed(motion.failure)
     shot = filming.Shot(_STILL_SIZE, _STILL_SIZE)
     frames, fps = filming.frames_of(ready, motion, shot)
-    with command.progress("jelly's pictures", len(frames)) as advance:
-
-        def pictures() -> Iterator[np.ndarray]:
-            for number, picture in enumerate(filming.film(ready, motion, shot, frames)):
-                if number == len(frames) // 3:
-                    image_io.write_image(folder / "jelly.jpg", picture)
-                yield picture
-                advance()
-
-        video_io.write_video(folder / "jelly.mp4", pictures(), fps)
+    pictures = filming.film(ready, motion, shot, frames)
+    (poster,) = write_film(
+        folder / "jelly.mp4",
+        pictures,
+        len(frames),
+        fps,
+        label="jelly's pictures",
+        keep=[len(frames) // 3],
+    )
+    image_io.write_image(folder / "jelly.jpg", poster)
 
 
 def write_page(folder: pathlib.Path, made: head.Head) -> None:

@@ -24,7 +24,8 @@ Exit status: 0 done; 2 bad input; 1 another failure.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
@@ -36,13 +37,13 @@ from render import (
     image_io,
     rasterize,
     splat,
-    video_io,
 )
 from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
 from render.frames import draw_frames
 from render.image import RenderOutput, contact_sheet
 from render.mesh import Mesh
 from scripts.shell import command, scenes
+from scripts.shell.film_io import write_film
 from scripts.shell.scenes import Scene
 from sim.trajectory_io import Trajectory
 
@@ -65,7 +66,6 @@ _CAMERAS = flags.DEFINE_string("cameras", None, "transforms.json to go along, in
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the scene moves, .npz.")
 _SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
 
-_SHOWN = 8  # frames in frames.png
 _FRAMED = 24  # views that the distance is found for
 
 
@@ -86,16 +86,11 @@ def main() -> None:
         cameras, found = _turn(scene, trajectory, width, height)
     outputs = _draw(scene, trajectory, cameras, background)
 
-    pictures: list[np.ndarray] = []
-    with command.progress("pictures", len(cameras)) as advance:
-        frames = _shown(outputs, advance)
-        if _STILL.value:
-            pictures += frames
-            image_io.write_image(out / "still.png", contact_sheet(pictures, len(pictures)))
-        else:
-            every = -(-len(cameras) // _SHOWN)
-            video_io.write_video(out / "video.mp4", _keeping(frames, pictures, every), _FPS.value)
-            image_io.write_image(out / "frames.png", contact_sheet(pictures, columns=4))
+    if _STILL.value:
+        _write_still(out / "still.png", outputs, len(cameras))
+    else:
+        views = (output.rgb for output in outputs)
+        write_film(out / "video.mp4", views, len(cameras), _FPS.value, sheet=out / "frames.png")
     files_io.write_json(out / "config.json", {**_settings(scene), **found})
     name = "still.png" if _STILL.value else "video.mp4"
     pixels = f"{cameras[0].width} x {cameras[0].height}"
@@ -170,23 +165,18 @@ def _draw_meshes(
     return draw_frames(draw, zip(meshes, cameras, strict=True), config.rasterize.max_pairs, 2.0)
 
 
+def _write_still(path: pathlib.Path, outputs: Iterator[RenderOutput], total: int) -> None:
+    """Writes one picture: the views side by side."""
+    views = []
+    with command.progress("pictures", total) as advance:
+        for output in outputs:
+            views.append(np.clip(np.asarray(output.rgb), 0.0, 1.0))
+            advance()
+    image_io.write_image(path, contact_sheet(views, columns=total))
+
+
 def _say_growth(max_pairs: int) -> None:
     command.say(f"room for {max_pairs} pairs of Gaussian and tile")
-
-
-def _shown(outputs: Iterator[RenderOutput], advance: Callable[[], None]) -> Iterator[np.ndarray]:
-    for output in outputs:
-        yield np.clip(np.asarray(output.rgb), 0.0, 1.0)
-        advance()
-
-
-def _keeping(
-    frames: Iterator[np.ndarray], kept: list[np.ndarray], every: int
-) -> Iterator[np.ndarray]:
-    for number, frame in enumerate(frames):
-        if number % every == 0:
-            kept.append(frame)
-        yield frame
 
 
 def _settings(scene: Scene) -> dict:

@@ -25,19 +25,14 @@ An azimuth of zero looks at the front, as in `render`. Exit status: 0 done; 2 ba
 simulation diverges or leaves its box: what came before is written all the same.
 """
 
-import pathlib
-from collections.abc import Iterator
-
 import jax
-import numpy as np
 from absl import flags
 
-from render import files_io, image_io, splat_io, video_io
-from render.image import contact_sheet
+from render import files_io, splat_io
 from scripts.shell import command, filming, scenes
+from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder
 from sim import motion as motion_lib
-from sim.motion import Motion
 from sim.scene_io import read_scene_file
 from sim.simulation import ReadyScene, gaussians_at, make_simulation
 from sim.trajectory_io import write_trajectory
@@ -55,8 +50,6 @@ _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #r
 _SCENERY = flags.DEFINE_bool("scenery", True, "Draw the floor and what the scene runs into.")
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way of the splats is up; the file's.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the places of what is filled in.")
-
-_SHOWN = 8  # frames in frames.png
 
 
 def main() -> None:
@@ -88,30 +81,14 @@ def main() -> None:
         shot = filming.Shot(
             width, height, _FPS.value, _AZIMUTH.value, _ELEVATION.value, background, _SCENERY.value
         )
-        _film(folder, ready, motion, shot)
+        frames, fps = filming.frames_of(ready, motion, shot)
+        pictures = filming.film(ready, motion, shot, frames)
+        write_film(folder / "video.mp4", pictures, len(frames), fps, sheet=folder / "frames.png")
     if motion.failure:
         raise command.WorkFailed(f"{motion.failure}; what came before is in {out}")
     rate = report["particle_substeps_per_second"]
     speed = f", {rate / 1e6:.1f} million particle steps per second" if rate else ""
     command.say(f"wrote {out / 'video.mp4'}: {motion.seconds[-1]:.2f} s of motion{speed}")
-
-
-def _film(folder: pathlib.Path, ready: ReadyScene, motion: Motion, shot: filming.Shot) -> None:
-    """Writes the video, and some of its frames."""
-    frames, fps = filming.frames_of(ready, motion, shot)
-    every = -(-len(frames) // _SHOWN)
-    kept: list[np.ndarray] = []
-    with command.progress("pictures", len(frames)) as advance:
-
-        def pictures() -> Iterator[np.ndarray]:
-            for number, picture in enumerate(filming.film(ready, motion, shot, frames)):
-                if number % every == 0:
-                    kept.append(picture)
-                yield picture
-                advance()
-
-        video_io.write_video(folder / "video.mp4", pictures(), fps)
-    image_io.write_image(folder / "frames.png", contact_sheet(kept, columns=4))
 
 
 def _summary(ready: ReadyScene) -> str:

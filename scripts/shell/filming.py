@@ -41,13 +41,13 @@ def frames_of(ready: ReadyScene, motion: Motion, shot: Shot) -> tuple[np.ndarray
     return np.searchsorted(motion.seconds, times + 1e-3 / fps, side="right") - 1, fps
 
 
-def film(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> Iterator[np.ndarray]:
+def film(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> Iterator[jax.Array]:
     """Yields the pictures [H, W, 3] of frames."""
     trajectory = trajectory_at(ready, motion)
     cameras = _cameras(ready, motion, trajectory, shot, frames)
     moments = (_moment(ready, motion, trajectory, shot, frame) for frame in frames)
     for output in splat_frames(moments, cameras, background=shot.background):
-        yield np.clip(np.asarray(output.rgb), 0.0, 1.0)
+        yield output.rgb
 
 
 def _cameras(

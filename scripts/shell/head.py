@@ -22,11 +22,12 @@ from recon.morphable import MorphableModel
 from recon.posterior import Posterior
 from recon.residuals import FitConfig, FitModel, Observation
 from recon.texture import PaintedModel, TextureConfig
-from render import files_io, image_io, mesh_io, rasterize, splat_io, video_io
+from render import files_io, image_io, mesh_io, rasterize, splat_io
 from render.camera import Camera, orbit
 from render.image import RenderOutput
 from render.mesh import Mesh, subdivide_mesh
 from scripts.shell import command, pictures
+from scripts.shell.film_io import write_film
 
 _FPS = 20
 # A head is closed but for the neck, which is not looked into: its inside need not be drawn.
@@ -235,17 +236,10 @@ def write_head(folder: pathlib.Path, head: Head, config: HeadConfig) -> None:
         heat = pictures.draw_uncertainty(_model_mesh(head.face, config), 1e3 * head.vertex_std)
         image_io.write_image(folder / "uncertainty.png", heat)
     if config.frames:
-        with command.progress("turntable", config.frames) as advance:
-            frames = _shown(turntable(head.mesh, config.frames, config.size), advance)
-            video_io.write_video(folder / "turntable.mp4", frames, _FPS)
+        frames = (view.rgb for view in turntable(head.mesh, config.frames, config.size))
+        write_film(folder / "turntable.mp4", frames, config.frames, _FPS, label="turntable")
     landmarks_io.write_pts(folder / "landmarks.pts", head.points)
     files_io.write_json(folder / "fit.json", fit_report(head, config))
-
-
-def _shown(outputs: Iterator[RenderOutput], advance) -> Iterator[np.ndarray]:
-    for output in outputs:
-        yield np.asarray(output.rgb)
-        advance()
 
 
 def turntable(
