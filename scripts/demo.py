@@ -20,7 +20,7 @@ from skimage import data
 
 from recon import landmarks
 from render import image_io, splat_io
-from scripts.shell import command, filming, head
+from scripts.shell import command, filming, head, head_io
 from scripts.shell.demo_page import demo_page
 from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder, write_document
@@ -40,20 +40,19 @@ _STILL_SIZE = 512
 
 def main() -> None:
     out = command.writable_folder(_OUT.value)
-    config = head.HeadConfig()
     photo = image_io.read_photo(_PHOTO.value) if _PHOTO.value else data.astronaut() / 255.0
-    head.prepare_fit(config)
-    head.prepare_painting(config)
+    maker = head.HeadMaker()
+    maker.prepare()
     with command.progress("landmarks"):
         points = landmarks.detect_landmarks(photo)
-    made = head.make_head(photo, points, config)
+    made = maker.make(photo, points)
     with filling_folder(out) as folder:
         image_io.write_image(folder / "photo.jpg", photo)
-        head.write_head(folder, made, config)
-        head.write_config(folder, config, photo=_PHOTO.value, seed=_SEED.value)
+        head_io.write_head(folder, made, maker)
+        head_io.write_config(folder, maker, photo=_PHOTO.value, seed=_SEED.value)
         write_jelly(folder)
         write_page(folder, made)
-    command.say(f"wrote {out / 'index.html'}: {head.summary(made)}")
+    command.say(f"wrote {out / 'index.html'}: {head_io.summary(made)}")
 
 
 def write_jelly(folder: pathlib.Path) -> None:
@@ -84,7 +83,7 @@ def write_page(folder: pathlib.Path, made: head.Head) -> None:
     stills = {}
     with command.progress("stills", len(_AZIMUTHS)) as advance:
         for azimuth in _AZIMUTHS:
-            view = next(head.turntable(made.mesh, 1, _STILL_SIZE, (azimuth, azimuth)))
+            view = next(head_io.turntable(made.mesh, 1, _STILL_SIZE, (azimuth, azimuth)))
             name = f"view{azimuth}.jpg"
             image_io.write_image(folder / name, np.asarray(view.rgb))
             stills[name] = f"The head turned by {abs(azimuth)} degrees"

@@ -48,7 +48,7 @@ from absl import flags
 
 from recon import fit, landmarks, landmarks_io
 from render import image_io
-from scripts.shell import command, head
+from scripts.shell import command, head, head_io
 from scripts.shell.outputs_io import filling_folder
 
 _DEFAULT = head.HeadConfig()
@@ -106,13 +106,14 @@ def main() -> None:
         frames=_FRAMES.value,
     )
     tasks = list_tasks(_PHOTO.value, _LANDMARKS.value, out)
+    maker = head.HeadMaker(config)  # a bad file shows before any work
     if len(tasks) == 1:
-        reconstruct(tasks[0], config)
+        reconstruct(tasks[0], maker)
         return
     if _SAME_PERSON.value:
-        failures = reconstruct_person(tasks, config)
+        failures = reconstruct_person(tasks, maker)
     else:
-        _, failures = attempt(tasks, lambda task: reconstruct(task, config))
+        _, failures = attempt(tasks, lambda task: reconstruct(task, maker))
     if failures:
         raise command.WorkFailed(
             f"expected {len(tasks)} heads, found {len(tasks) - len(failures)}; "
@@ -162,50 +163,47 @@ def attempt(tasks: list[Task], work: Callable[[Task], Any]) -> tuple[dict[Task, 
     return results, failures
 
 
-def reconstruct(task: Task, config: head.HeadConfig) -> None:
+def reconstruct(task: Task, maker: head.HeadMaker) -> None:
     """Reconstructs one face and writes its files."""
-    photo, points = find_face(task, config)
-    write(task, head.make_head(photo, points, config), config)
+    photo, points = find_face(task, maker)
+    write(task, maker.make(photo, points), maker)
 
 
-def reconstruct_person(tasks: list[Task], config: head.HeadConfig) -> list[str]:
+def reconstruct_person(tasks: list[Task], maker: head.HeadMaker) -> list[str]:
     """Reconstructs one person from several photos; returns the names that failed."""
-    faces, failures = attempt(tasks, lambda task: find_face(task, config))
+    faces, failures = attempt(tasks, lambda task: find_face(task, maker))
     if not faces:
         return failures
-    fits = head.fit_person([points for _, points in faces.values()], config)
+    fits = maker.fit_person([points for _, points in faces.values()])
     fits = dict(zip(faces, fits, strict=True))
 
     def finish(task: Task) -> None:
-        write(task, head.paint_head(*faces[task], fits[task], config), config)
+        write(task, maker.paint(*faces[task], fits[task]), maker)
 
     return failures + attempt(list(faces), finish)[1]
 
 
-def find_face(task: Task, config: head.HeadConfig) -> tuple[np.ndarray | None, np.ndarray]:
+def find_face(task: Task, maker: head.HeadMaker) -> tuple[np.ndarray | None, np.ndarray]:
     """Returns the photo, if there is one, and the points of its face."""
-    head.load_model(config)  # a bad file shows before any work
     photo = image_io.read_photo(task.photo) if task.photo else None
-    head.prepare_fit(config)
-    if photo is not None:
-        head.prepare_painting(config)
+    maker.prepare(paints=photo is not None)
     return photo, find_points(photo, task.landmarks)
 
 
-def write(task: Task, made: head.Head, config: head.HeadConfig) -> None:
+def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
     """Writes the files of a head."""
     with filling_folder(task.out) as folder:
-        head.write_head(folder, made, config)
-        head.write_config(
+        head_io.write_head(folder, made, maker)
+        head_io.write_config(
             folder,
-            config,
+            maker,
             photo=task.photo,
             landmarks=task.landmarks,
             face=_FACE.value,
             same_person=_SAME_PERSON.value,
             seed=_SEED.value,
         )
-    command.say(f"wrote {task.out}: {head.summary(made)}")
+    command.say(f"wrote {task.out}: {head_io.summary(made)}")
 
 
 def find_points(photo: np.ndarray | None, pts: str | None) -> np.ndarray:

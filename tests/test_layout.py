@@ -35,7 +35,7 @@ MATHS_IN_SCRIPTS = {
     "scripts/annotation/face_view_io.py": "colours a picture",
     "scripts/evaluation/figures.py": "places the figures' faces",
     "scripts/evaluation/tuning.py": "searches weights",
-    "scripts/shell/head.py": "places the turntable's cameras",
+    "scripts/shell/head.py": "stacks the photos of a person",
     "scripts/shell/pictures.py": "colours a mesh",
     "scripts/shell/scenes.py": "moves what is shown",
     "scripts/train_splats.py": "hands its photos to the device",
