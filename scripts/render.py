@@ -23,7 +23,6 @@ there. A trajectory is that of a splat scene; a simulated one moves a mesh in th
 Exit status: 0 done; 2 bad input; 1 another failure.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Iterator
 
@@ -35,17 +34,12 @@ from render import (
     files_io,
     framing,
     image_io,
-    rasterize,
-    splat,
 )
 from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
-from render.frames import draw_frames
 from render.image import RenderOutput, contact_sheet
-from render.mesh import Mesh
 from scripts.shell import command, scenes
 from scripts.shell.film_io import write_film
-from scripts.shell.scenes import Scene
-from sim.trajectory_io import Trajectory
+from scripts.shell.shown import Shown, read_moving, read_shown
 
 _SHOW = flags.DEFINE_string("show", None, "Splats or a mesh.", required=True)
 _OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
@@ -75,23 +69,22 @@ def main() -> None:
         raise ValueError("expected --still or one of --cameras and --trajectory, found both")
     width, height = scenes.picture_size(_SIZE.value)
     background = scenes.color(_BACKGROUND.value)
-    scene = scenes.read_scene(_SHOW.value)
-    trajectory = None
+    shown: Shown = read_shown(_SHOW.value)
     if _TRAJECTORY.value:
-        scene, trajectory = scenes.read_motion(_TRAJECTORY.value, scene)
-    command.say(f"{scene.name}: {scene.text}")
+        shown = read_moving(_TRAJECTORY.value, shown, _FPS.value)
+    command.say(f"{shown.name}: {shown.text}")
     if _CAMERAS.value:
         cameras, found = _camera_path(width), {}
     else:
-        cameras, found = _turn(scene, trajectory, width, height)
-    outputs = _draw(scene, trajectory, cameras, background)
+        cameras, found = _turn(shown, width, height)
+    outputs = shown.frames(cameras, background)
 
     if _STILL.value:
         _write_still(out / "still.png", outputs, len(cameras))
     else:
         views = (output.rgb for output in outputs)
         write_film(out / "video.mp4", views, len(cameras), _FPS.value, sheet=out / "frames.png")
-    files_io.write_json(out / "config.json", {**_settings(scene), **found})
+    files_io.write_json(out / "config.json", {**_settings(shown), **found})
     name = "still.png" if _STILL.value else "video.mp4"
     pixels = f"{cameras[0].width} x {cameras[0].height}"
     command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
@@ -107,15 +100,11 @@ def _camera_path(width: int) -> list[Camera]:
     return cameras
 
 
-def _turn(
-    scene: Scene, trajectory: Trajectory | None, width: int, height: int
-) -> tuple[list[Camera], dict]:
-    """Returns the cameras around the scene, and what was found about it."""
-    num_frames = (
-        _FRAMES.value if trajectory is None else len(scenes.frames_of(trajectory, _FPS.value))
-    )
+def _turn(shown: Shown, width: int, height: int) -> tuple[list[Camera], dict]:
+    """Returns the cameras around what is shown, and what was found about it."""
+    num_frames = shown.num_pictures or _FRAMES.value
     angles = scenes.azimuths(_AZIMUTH.value, num_frames, _STILL.value)
-    up = scenes.axis(_UP.value or scene.up)
+    up = scenes.axis(_UP.value or shown.up)
     target = None
     if _TARGET.value:
         target = scenes.numbers(_TARGET.value, "--target=x,y,z")
@@ -123,7 +112,7 @@ def _turn(
             raise ValueError(f"expected --target=x,y,z, found {_TARGET.value}")
     lens = {"elevation_degrees": _ELEVATION.value, "fov_degrees": _FOV.value, "up": up}
     some = angles[:: -(-len(angles) // _FRAMED)]
-    found = framing.frame(scene.subject, width, height, some, target=target, **lens)
+    found = framing.frame(shown.subject, width, height, some, target=target, **lens)
     extent = found.extent
     if _DISTANCE.value:
         extent = framing.extent_at(_DISTANCE.value, _FOV.value)
@@ -133,36 +122,6 @@ def _turn(
     ]
     distance = framing.distance_of(extent, _FOV.value)
     return cameras, {"found_target": found.target, "found_distance": distance}
-
-
-def _draw(
-    scene: Scene, trajectory: Trajectory | None, cameras: list[Camera], background
-) -> Iterator[RenderOutput]:
-    config = rasterize.RenderConfig(supersample=2, background=background)
-    if trajectory is None:
-        if scene.mesh is not None:
-            return rasterize.render_frames(scene.mesh, cameras, config)
-        moving = scene.gaussians
-    else:
-        moment = scenes.motion_of(scene, trajectory)
-        frames = scenes.frames_of(trajectory, _FPS.value)
-        moments = (moment(frames[min(i, len(frames) - 1)]) for i in range(len(cameras)))
-        if scene.mesh is not None:
-            return _draw_meshes((moved.mesh for moved in moments), cameras, config)
-        moving = (moved.gaussians for moved in moments)
-    return splat.splat_frames(moving, cameras, background=background, on_growth=_say_growth)
-
-
-def _draw_meshes(
-    meshes: Iterator[Mesh], cameras: list[Camera], config: rasterize.RenderConfig
-) -> Iterator[RenderOutput]:
-    """Draws one mesh for each camera."""
-
-    def draw(view: tuple[Mesh, Camera], max_pairs: int | None) -> RenderOutput:
-        room = dataclasses.replace(config.rasterize, max_pairs=max_pairs)
-        return rasterize.render_mesh(*view, dataclasses.replace(config, rasterize=room))
-
-    return draw_frames(draw, zip(meshes, cameras, strict=True), config.rasterize.max_pairs, 2.0)
 
 
 def _write_still(path: pathlib.Path, outputs: Iterator[RenderOutput], total: int) -> None:
@@ -175,14 +134,10 @@ def _write_still(path: pathlib.Path, outputs: Iterator[RenderOutput], total: int
     image_io.write_image(path, contact_sheet(views, columns=total))
 
 
-def _say_growth(max_pairs: int) -> None:
-    command.say(f"room for {max_pairs} pairs of Gaussian and tile")
-
-
-def _settings(scene: Scene) -> dict:
+def _settings(shown: Shown) -> dict:
     names = ("show", "still", "size", "frames", "fps", "azimuth", "elevation", "fov", "target")
     names += ("distance", "background", "cameras", "trajectory", "seed")
-    return {name: flags.FLAGS[name].value for name in names} | {"up": _UP.value or scene.up}
+    return {name: flags.FLAGS[name].value for name in names} | {"up": _UP.value or shown.up}
 
 
 if __name__ == "__main__":

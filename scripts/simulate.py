@@ -32,6 +32,7 @@ from render import files_io, splat_io
 from scripts.shell import command, filming, scenes
 from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder
+from scripts.shell.shown import read_splats
 from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
 from sim.simulation import ReadyScene, gaussians_at, make_simulation
@@ -59,9 +60,7 @@ def main() -> None:
     scene_file = read_scene_file(_SCENE.value)
     for warning in scene_file.warnings:
         command.warn(warning)
-    splats = scenes.read_scene(_SPLATS.value)
-    if splats.mesh is not None:
-        raise ValueError(f"expected splats, found a mesh in {_SPLATS.value}")
+    splats = read_splats(_SPLATS.value)
     up = _UP.value or splats.up
     ready = make_simulation(scene_file, splats.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
     for note in ready.notes:

@@ -37,7 +37,7 @@ import webbrowser
 from absl import flags
 
 from scripts.shell import command, scenes
-from scripts.shell.scenes import Scene
+from scripts.shell.shown import Shown, SplatsShown, first_splats, read_moving, read_shown
 from scripts.viewing import play_panel
 from scripts.viewing.viewer import HOST, Viewer
 from sim.play import MAX_PARTICLES, Play, make_playable
@@ -57,6 +57,7 @@ _OUT = flags.DEFINE_string("out", "out/view", "Folder for stills.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the places of what --scene fills in.")
 
 _TICK = 0.02  # seconds
+_FPS = 30.0  # of pictures of what moves, none of which the page asks for
 
 
 def main() -> None:
@@ -66,21 +67,21 @@ def main() -> None:
     background = scenes.color(_BACKGROUND.value)
     if _TRAJECTORY.value and _SCENE.value:
         raise ValueError("expected --trajectory or --scene, found both")
-    shown = [scenes.read_scene(path) for path in _SHOW.value]
-    trajectory = play = None
+    shown: list[Shown] = [read_shown(path) for path in _SHOW.value]
+    play = None
     if _TRAJECTORY.value:
-        number = _first_splats(shown)
-        shown[number], trajectory = scenes.read_motion(_TRAJECTORY.value, shown[number])
+        number = first_splats(shown)
+        shown[number] = read_moving(_TRAJECTORY.value, shown[number], _FPS)
     if _SCENE.value:
-        number = _first_splats(shown)
+        number = first_splats(shown)
         play = _ready(shown[number])
         shown[number] = play_panel.playing_scene(shown[number], play)
-    for scene in shown:
-        command.say(f"{scene.name}: {scene.text}")
+    for one in shown:
+        command.say(f"{one.name}: {one.text}")
     viewer = Viewer(shown, _UP.value or shown[0].up, background, out, _PORT.value)
     ticks = [viewer.tick]
-    if trajectory is not None:
-        viewer.add_time(number, trajectory, _FRAME.value)
+    if _TRAJECTORY.value:
+        viewer.add_time(number, _FRAME.value)
     if play is not None:
         ticks.append(play_panel.PlayPanel(viewer, number, play).tick)
     address = f"http://{HOST}:{viewer.port}"
@@ -96,22 +97,14 @@ def main() -> None:
     viewer.server.stop()
 
 
-def _first_splats(shown: list[Scene]) -> int:
-    """Returns which of the scenes is the one that moves."""
-    for number, scene in enumerate(shown):
-        if scene.mesh is None:
-            return number
-    raise ValueError("expected splats that can move, found only meshes")
-
-
-def _ready(scene: Scene) -> Play:
+def _ready(shown: SplatsShown) -> Play:
     """Makes a simulation of splats, and compiles it."""
     scene_file = read_scene_file(_SCENE.value)
     for warning in scene_file.warnings:
         command.warn(warning)
-    up = _UP.value or scene.up
+    up = _UP.value or shown.up
     with command.progress("making the scene ready"):
-        ready = make_playable(scene_file, scene.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
+        ready = make_playable(scene_file, shown.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
     for note in ready.notes:
         command.say(note)
     play = Play(ready)

@@ -37,10 +37,10 @@ MATHS_IN_SCRIPTS = {
     "scripts/evaluation/tuning.py": "searches weights",
     "scripts/shell/head.py": "stacks the photos of a person",
     "scripts/shell/pictures.py": "colours a mesh",
-    "scripts/shell/scenes.py": "moves what is shown",
+    "scripts/shell/scenes.py": "joins splats",
     "scripts/train_splats.py": "hands its photos to the device",
+    "scripts/viewing/layers.py": "packs splats for the page",
     "scripts/viewing/play_panel.py": "moves what is shown",
-    "scripts/viewing/viewer.py": "moves what is shown",
 }
 SAID_TWICE = {
     ("recon", "Skin"): "one is painted, one is drawn on",

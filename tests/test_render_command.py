@@ -13,7 +13,8 @@ from render import capture_io, harmonics, mesh_io, splat_io, video_io
 from render.camera import perspective_camera
 from render.gaussians import Gaussians
 from render.mesh import Mesh
-from scripts.shell.scenes import azimuths, color, frames_of, nearest_axis, picture_size, read_scene
+from scripts.shell.scenes import azimuths, color, frames_of, nearest_axis, picture_size
+from scripts.shell.shown import MeshShown, MovingShown, SplatsShown, read_shown
 from sim import trajectory_io
 from sim.carry import find_neighbours
 
@@ -150,8 +151,22 @@ def test_bad_input_takes_one_line(inputs, tmp_path, arguments, line):
 
 
 def test_scenes_are_told_by_their_content(inputs):
-    assert read_scene(str(inputs / "up.ply")).up == "y"
-    assert read_scene(str(inputs / "mesh.ply")).gaussians is None
+    splats, mesh = (read_shown(str(inputs / name)) for name in ("up.ply", "mesh.ply"))
+    assert isinstance(splats, SplatsShown) and splats.up == "y" and splats.text == "200 Gaussians"
+    assert isinstance(mesh, MeshShown) and mesh.up == "y" and mesh.text == "1 triangles"
+
+
+@pytest.mark.parametrize("name", ["up.ply", "mesh.ply"])
+def test_what_moves_is_framed_and_drawn_where_it_comes_to(inputs, name):
+    still = read_shown(str(inputs / name))
+    moving = MovingShown(still, still.read_trajectory(str(inputs / "matter.npz")), 1.0)
+    assert moving.num_pictures == 2 and still.num_pictures is None
+    reach = np.ptp(moving.subject.points[:, 0]) - np.ptp(still.subject.points[:, 0])
+    np.testing.assert_allclose(reach, 3.0, atol=0.05)
+    camera = perspective_camera((1.5, 0, 9), (1.5, 0, 0), 64, 64)
+    views = [np.asarray(view.alpha) for view in moving.frames([camera] * 3, (1.0, 1.0, 1.0))]
+    at = [np.average(np.arange(64), weights=view.sum(0)) for view in views]
+    assert at[0] < 31 < 33 < at[1] and at[2] == at[1]  # the last moment stays
 
 
 def test_a_trajectory_runs_in_real_time():

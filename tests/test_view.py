@@ -17,9 +17,10 @@ from render import harmonics, mesh_io, shapes, splat_io
 from render.camera import perspective_camera, project
 from render.gaussians import Gaussians, move_gaussians
 from render.mesh import Mesh
-from scripts.shell.scenes import Scene
+from scripts.shell.shown import MovingShown, SplatsShown
+from scripts.viewing.layers import splat_fields
 from scripts.viewing.play_panel import PlayPanel, playing_scene
-from scripts.viewing.viewer import Viewer, camera_of, following_frame, splat_fields
+from scripts.viewing.viewer import Viewer, camera_of, following_frame
 from sim import trajectory_io
 from sim.motion import floor_height
 from sim.play import Play, make_playable
@@ -169,7 +170,10 @@ def test_a_still_holds_the_splats_in_sight_and_takes_the_next_name(tmp_path):
         def add_notification(*args, **kwargs):
             pass
 
-    shown = [Scene("ball.ply", ball(), None, "y"), Scene("other.ply", ball((9, 9, 9)), None, "y")]
+    shown = [
+        SplatsShown("ball.ply", ball(), "y"),
+        SplatsShown("other.ply", ball((9, 9, 9)), "y"),
+    ]
     viewer = Viewer(shown, "y", (1.0, 1.0, 1.0), tmp_path, 8700)
     try:
         viewer.layers[1].visible = False
@@ -206,9 +210,10 @@ def test_matter_plays_in_time_and_a_still_has_its_colours_turned(tmp_path):
         deformation=np.tile(np.stack([np.eye(3), turn])[:, None], (1, 30, 1, 1)),
         rest=rest,
     )
-    viewer = Viewer([Scene("ball.ply", scene, None, "y")], "y", (1.0, 1.0, 1.0), tmp_path, 8720)
+    moving = MovingShown(SplatsShown("ball.ply", scene, "y"), trajectory, 30.0)
+    viewer = Viewer([moving], "y", (1.0, 1.0, 1.0), tmp_path, 8720)
     try:
-        viewer.add_time(0, trajectory, 0)
+        viewer.add_time(0, 0)
         viewer.tick()
         assert viewer.time.frame == 0  # it does not play yet
         viewer.time.playing.value = True
@@ -217,7 +222,7 @@ def test_matter_plays_in_time_and_a_still_has_its_colours_turned(tmp_path):
         assert viewer.time.frame == 1
         shown = viewer.layers[0].centers / viewer.unit
         np.testing.assert_allclose(shown, trajectory.means[1], atol=1e-5)
-        still = viewer._splats(0)
+        still = viewer._as_it_is(0).gaussians
         viewer.clock -= 0.6
         viewer.tick()
         assert viewer.time.frame == 0  # from the start again
@@ -236,7 +241,7 @@ def ready():
 @pytest.fixture
 def panel(ready, tmp_path):
     play = Play(ready)
-    scene = playing_scene(Scene("ball", shapes.shape("ball"), None, "-y"), play)
+    scene = playing_scene(SplatsShown("ball", shapes.shape("ball"), "-y"), play)
     viewer = Viewer([scene], scene.up, (1.0, 1.0, 1.0), tmp_path, 8740)
     yield PlayPanel(viewer, 0, play), viewer
     viewer.server.stop()
@@ -276,7 +281,7 @@ def test_what_is_clicked_on_follows_the_handle_on_the_page(panel):
         panel.advance(1 / 30)
     moved = middle(viewer) - start
     assert moved @ way > 0.6 * way @ way
-    still = viewer._splats(0)  # with the floor
+    still = viewer._as_it_is(0).gaussians  # with the floor
     assert len(still.means) > len(panel.play.gaussians.means)
     np.testing.assert_allclose(still.means[:20_000].mean(0) - start, moved, atol=0.05)
     panel.let_go()

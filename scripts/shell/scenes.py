@@ -1,87 +1,16 @@
-"""What `render` and `view` show: splats or meshes from files, which way is up, colours by name."""
+"""The words of commands that show something: axes, colours, sizes, angles; and splats joined."""
 
-import pathlib
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from render import mesh_io, shapes, splat_io
-from render.framing import Subject, join, mesh_subject, splat_subject
 from render.gaussians import Gaussians
-from render.mesh import Mesh
-from sim.carry import find_neighbours
-from sim.trajectory_io import Trajectory, gaussians_of_frame, read_trajectory, vertices_of_frame
+from sim.trajectory_io import Trajectory
 
-_PLACES = 8  # of a moving scene that are looked at
 AXES = ("x", "y", "z", "-x", "-y", "-z")
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
-
-
-class Scene(NamedTuple):
-    """One file's content: splats or a mesh."""
-
-    name: str
-    gaussians: Gaussians | None
-    mesh: Mesh | None
-    up: str  # an axis
-    places: Subject | None = None  # where it is in the course of time, if it moves
-
-    @property
-    def subject(self) -> Subject:
-        """The points that a picture is to show."""
-        if self.places is not None:
-            return self.places
-        return splat_subject(self.gaussians) if self.mesh is None else mesh_subject(self.mesh)
-
-    @property
-    def text(self) -> str:
-        """Says what it is in a few words."""
-        if self.mesh is None:
-            return f"{len(self.gaussians.means):,} Gaussians"
-        return f"{len(self.mesh.triangles):,} triangles"
-
-
-def read_scene(path: str) -> Scene:
-    """Reads a splat file or a mesh, told apart by the content, or makes up a shape of that name.
-
-    Splats are y down unless their file says otherwise; meshes are y up.
-    """
-    if path in shapes.NAMES:
-        return Scene(path, shapes.shape(path), None, "z")
-    name = pathlib.Path(path).name
-    if splat_io.is_splat_file(path):
-        gaussians = splat_io.read_splats(path)
-        if not len(gaussians.means):
-            raise ValueError(f"expected Gaussians, found none in {path}")
-        return Scene(name, gaussians, None, splat_io.read_up(path) or "-y")
-    return Scene(name, None, jax.device_get(mesh_io.read_mesh(path)), "y")
-
-
-def read_motion(path: str, scene: Scene) -> tuple[Scene, Trajectory]:
-    """Reads how a scene moves, and tells the scene where it will be."""
-    num_gaussians = len(scene.gaussians.means) if scene.mesh is None else None
-    trajectory = read_trajectory(path, num_gaussians)
-    moment = motion_of(scene, trajectory)
-    frames = np.linspace(0, len(trajectory.seconds) - 1, _PLACES).astype(int)
-    places = join([moment(frame).subject for frame in np.unique(frames)])
-    return scene._replace(places=places), trajectory
-
-
-def motion_of(scene: Scene, trajectory: Trajectory) -> Callable[[int], Scene]:
-    """Returns what tells how the scene is at a frame."""
-    if scene.mesh is None:
-        return lambda frame: scene._replace(
-            gaussians=gaussians_of_frame(scene.gaussians, trajectory, frame)
-        )
-    vertices = np.asarray(scene.mesh.vertices)
-    neighbours = find_neighbours(vertices, trajectory.rest)
-    return lambda frame: scene._replace(
-        mesh=scene.mesh.replace(vertices=vertices_of_frame(vertices, trajectory, frame, neighbours))
-    )
 
 
 def join_splats(parts: list[Gaussians]) -> Gaussians:

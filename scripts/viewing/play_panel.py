@@ -18,8 +18,9 @@ from render import scenery
 from render.framing import Subject, join, splat_subject
 from render.gaussians import Gaussians
 from scripts.shell import command, scenes
-from scripts.shell.scenes import Scene
-from scripts.viewing.viewer import MAX_COVARIANCE, Viewer, splat_fields
+from scripts.shell.shown import Shown, SplatsShown
+from scripts.viewing.layers import MAX_COVARIANCE, splat_fields
+from scripts.viewing.viewer import Viewer
 from sim.motion import floor_height, sphere_center, spheres
 from sim.particles import gaussians_out_of_box
 from sim.play import FRAME, Play
@@ -33,7 +34,7 @@ _TEXT_EVERY = 0.5  # seconds
 _MEMORY = 0.9  # of the averages of speed, from frame to frame
 
 
-def playing_scene(scene: Scene, play: Play) -> Scene:
+def playing_scene(shown: SplatsShown, play: Play) -> SplatsShown:
     """Returns the splats of a simulation; the page frames where they are and where they fall."""
     down = play.placement.rotation.T @ np.array([0.0, 0.0, -1.0])
     index = play.simulation.binding.moving
@@ -42,7 +43,7 @@ def playing_scene(scene: Scene, play: Play) -> Scene:
     fall = 0.0 if height is None else play.into_box(subject.points)[:, 2].min() - height
     fallen = subject.points + max(fall, 0.0) / play.placement.scale * down
     places = join([subject, Subject(fallen, subject.weights, subject.stray)])
-    return scene._replace(gaussians=play.gaussians, places=places, up=scenes.nearest_axis(-down))
+    return shown._replace(gaussians=play.gaussians, places=places, up=scenes.nearest_axis(-down))
 
 
 class _Ball(NamedTuple):
@@ -82,7 +83,8 @@ class PlayPanel:
         """Adds the panel for the scene of that number, which is `playing_scene`."""
         self.server, self.unit, self.play = viewer.server, viewer.unit, play
         self._layer = viewer.layers[number]
-        viewer.splats_now[number] = self._still
+        self._own = viewer.shown[number]
+        viewer.now[number] = self._still
         self._wishes: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._clock, self._text_clock = time.monotonic(), 0.0
         self._share, self._rate = 0.0, 0.0  # simulated seconds and frames per second
@@ -149,14 +151,15 @@ class PlayPanel:
     def _add_splats(self, name: str, gaussians: Gaussians):
         return self.server.scene.add_gaussian_splats(name, **splat_fields(gaussians, self.unit))
 
-    def _still(self) -> Gaussians:
+    def _still(self) -> Shown:
         """Returns all that is on the page, its higher harmonics too."""
         balls = []
         for ball in self._balls:
             if ball.layer.visible:
                 means = ball.splats.means + np.asarray(ball.layer.position) / self.unit
                 balls.append(ball.splats.replace(means=means))
-        return scenes.join_splats([self.play.splats(), *self._floor, *balls])
+        everything = scenes.join_splats([self.play.splats(), *self._floor, *balls])
+        return self._own._replace(gaussians=everything)
 
     # What the page asks for.
 

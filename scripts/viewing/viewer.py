@@ -8,24 +8,19 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from render import framing, harmonics, image_io, mesh_io, rasterize
+from render import framing, image_io
 from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
-from render.gaussians import Gaussians, covariances
-from render.splat import splat_frames
 from scripts.shell import command, scenes
-from scripts.shell.scenes import Scene
+from scripts.shell.shown import Shown, in_one_picture
+from scripts.viewing.layers import add_layer, splat_fields
 from sim.trajectory_io import Trajectory
 
 HOST = "localhost"
 _ELEVATION = 15.0  # degrees
 _AZIMUTHS = np.linspace(0.0, 360.0, 24, endpoint=False)  # that the first distance suits
-# The page keeps covariances as half floats: lengths are shown as parts of the subject.
-_SHOWN_RADIUS = 10.0
-MAX_COVARIANCE = 6e4
+_SHOWN_RADIUS = 10.0  # the page's lengths are parts of the subject
 _PORTS_TRIED = 50
 _AMBIENT = 2.7
 _STILL_HEIGHT = 720  # pixels
@@ -35,7 +30,7 @@ _LAST_STANDS = 0.5  # seconds, before the first frame follows
 class Viewer:
     """The page: its scenes, its panel, and what the panel does."""
 
-    def __init__(self, shown: list[Scene], up: str, background, out: pathlib.Path, port: int):
+    def __init__(self, shown: list[Shown], up: str, background, out: pathlib.Path, port: int):
         import viser  # an extra; a second to import
 
         self.out, self.shown, self.background = out, shown, background
@@ -47,7 +42,7 @@ class Viewer:
         # Sharing would send the scene to a server elsewhere.
         self.gui.configure_theme(show_logo=False, show_share_button=False)
         self.layers = []
-        self.splats_now: dict[int, Callable[[], Gaussians]] = {}  # of the scenes that move
+        self.now: dict[int, Callable[[], Shown]] = {}  # how those that move are at this time
         self.subject = framing.join([scene.subject for scene in shown])
         self.unit = _SHOWN_RADIUS / max(float(np.std(self.subject.points, 0).max()), 1e-9)
         self.time, self.clock = None, time.monotonic()
@@ -59,13 +54,7 @@ class Viewer:
     def _add_scenes(self) -> None:
         for number, scene in enumerate(self.shown):
             name = f"/{number}/{scene.name}"
-            if scene.mesh is None:
-                fields = splat_fields(scene.gaussians, self.unit)
-                layer = self.server.scene.add_gaussian_splats(name, **fields)
-            else:
-                content = mesh_io.pack_glb(_colored(scene.mesh))
-                layer = self.server.scene.add_glb(name, content, scale=self.unit)
-            self.layers.append(layer)
+            self.layers.append(add_layer(scene, self.server.scene, name, self.unit))
         # Colours hold their light already; under this much they look as splats of them do.
         self.server.scene.configure_default_lights(False)
         self.server.scene.configure_environment_map(None)
@@ -120,18 +109,10 @@ class Viewer:
     def _save(self, client) -> None:
         """Has our renderer draw what the page shows: its splats, or else its first mesh."""
         camera = camera_of(client.camera, self.unit)
-        in_sight = [i for i, layer in enumerate(self.layers) if layer.visible]
-        splats = [self._splats(i) for i in in_sight if self.shown[i].mesh is None]
-        meshes = [self.shown[i].mesh for i in in_sight if self.shown[i].mesh is not None]
-        if splats:
-            output = next(
-                splat_frames(scenes.join_splats(splats), [camera], background=self.background)
-            )
-        elif meshes:
-            config = rasterize.RenderConfig(supersample=2, background=self.background)
-            output = next(rasterize.render_frames(meshes[0], [camera], config))
-        else:
+        in_sight = [self._as_it_is(i) for i, layer in enumerate(self.layers) if layer.visible]
+        if not in_sight:
             return
+        output = next(in_one_picture(in_sight).frames([camera], self.background))
         path = next(
             path
             for number in itertools.count()
@@ -141,15 +122,14 @@ class Viewer:
         client.add_notification("Saved", str(path), auto_close_seconds=4.0)
         command.say(f"wrote {path}")
 
-    def _splats(self, number: int) -> Gaussians:
-        """Returns the splats of a scene as they are now, all their harmonics with them."""
-        if number in self.splats_now:
-            return self.splats_now[number]()
-        return self.shown[number].gaussians
+    def _as_it_is(self, number: int) -> Shown:
+        """Returns what is shown as it is now, splats with all their harmonics."""
+        return self.now[number]() if number in self.now else self.shown[number]
 
-    def add_time(self, number: int, trajectory: Trajectory, frame: int) -> None:
-        """Adds a slider that moves the splats of a scene, and a button that lets time run."""
-        scene = self.shown[number]
+    def add_time(self, number: int, frame: int) -> None:
+        """Adds a slider that moves splats, which are a `MovingShown`, and a button that plays."""
+        moving = self.shown[number]
+        trajectory, splats = moving.trajectory, moving.still.gaussians
         last = len(trajectory.seconds) - 1
         with self.gui.add_folder("Time"):
             slider = self.gui.add_slider("Frame", 0, max(last, 1), 1, min(frame, last))
@@ -157,11 +137,10 @@ class Viewer:
             speed = self.gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0)
 
         # The page shows one colour of each; to turn the other harmonics would take longest.
-        plain = scene.gaussians.replace(harmonics=scene.gaussians.harmonics[:, :1])
-        moment = scenes.motion_of(scene._replace(gaussians=plain), trajectory)
+        plain = splats.replace(harmonics=splats.harmonics[:, :1])
+        moment = moving.still._replace(gaussians=plain).moments(trajectory)
         self.time = _Time(trajectory, slider, playing, speed)
-        whole = scenes.motion_of(scene, trajectory)
-        self.splats_now[number] = lambda: whole(self.time.frame).gaussians
+        self.now[number] = lambda: moving.at(self.time.frame)
 
         def show(_) -> None:
             moved = moment(self.time.frame).gaussians
@@ -225,39 +204,6 @@ def free_port(first: int) -> int:
             if probe.connect_ex((HOST, port)):
                 return port
     raise ValueError(f"expected a free port from {first} on, found {_PORTS_TRIED} taken")
-
-
-def splat_fields(gaussians: Gaussians, unit: float = 1.0) -> dict[str, np.ndarray]:
-    """Returns what the page wants of Gaussians, in lengths of 1 / `unit` metres.
-
-    Those that cannot be drawn are left out.
-    """
-    fields = {name: np.asarray(values) for name, values in _fields(gaussians, unit).items()}
-    is_finite = np.ones(len(gaussians.means), bool)
-    for values in fields.values():
-        is_finite &= np.isfinite(values.reshape(len(values), -1)).all(1)
-    return {name: values[is_finite] for name, values in fields.items()}
-
-
-@jax.jit
-def _fields(gaussians: Gaussians, unit: float) -> dict[str, jax.Array]:
-    rgb = 0.5 + harmonics.CONSTANT * gaussians.harmonics[:, 0]
-    spread = unit**2 * covariances(gaussians)
-    fields = {
-        "centers": unit * gaussians.means,
-        "covariances": jnp.clip(spread, -MAX_COVARIANCE, MAX_COVARIANCE),
-        "rgbs": jnp.clip(rgb, 0.0, 1.0),
-        "opacities": jax.nn.sigmoid(gaussians.logit_opacities)[:, None],
-    }
-    return {name: values.astype(jnp.float32) for name, values in fields.items()}
-
-
-def _colored(mesh):
-    """Gives a mesh without colours the grey that our renderer shows."""
-    if mesh.colors is not None or mesh.texture is not None:
-        return mesh
-    grey = rasterize.RenderConfig.base_color
-    return mesh.replace(colors=np.tile(np.float32(grey), (len(mesh.vertices), 1)))
 
 
 def camera_of(camera, unit: float = 1.0) -> Camera:
