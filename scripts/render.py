@@ -31,7 +31,6 @@ from absl import flags
 
 from render import (
     capture_io,
-    files_io,
     framing,
     image_io,
 )
@@ -39,6 +38,7 @@ from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
 from render.image import RenderOutput, contact_sheet
 from scripts.shell import command, scenes
 from scripts.shell.film_io import write_film
+from scripts.shell.settings import write_settings
 from scripts.shell.shown import Shown, read_moving, read_shown
 
 _SHOW = flags.DEFINE_string("show", None, "Splats or a mesh.", required=True)
@@ -84,7 +84,7 @@ def main() -> None:
     else:
         views = (output.rgb for output in outputs)
         write_film(out / "video.mp4", views, len(cameras), _FPS.value, sheet=out / "frames.png")
-    files_io.write_json(out / "config.json", {**_settings(shown), **found})
+    write_settings(out, up=_UP.value or shown.up, **found)
     name = "still.png" if _STILL.value else "video.mp4"
     pixels = f"{cameras[0].width} x {cameras[0].height}"
     command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
@@ -132,12 +132,6 @@ def _write_still(path: pathlib.Path, outputs: Iterator[RenderOutput], total: int
             views.append(np.clip(np.asarray(output.rgb), 0.0, 1.0))
             advance()
     image_io.write_image(path, contact_sheet(views, columns=total))
-
-
-def _settings(shown: Shown) -> dict:
-    names = ("show", "still", "size", "frames", "fps", "azimuth", "elevation", "fov", "target")
-    names += ("distance", "background", "cameras", "trajectory", "seed")
-    return {name: flags.FLAGS[name].value for name in names} | {"up": _UP.value or shown.up}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from render import files_io, splat_io
 from scripts.shell import command, filming, scenes
 from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder
+from scripts.shell.settings import write_settings
 from scripts.shell.shown import read_splats
 from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
@@ -76,7 +77,7 @@ def main() -> None:
         last = jax.device_get(gaussians_at(ready.simulation, motion.last))
         splat_io.write_splats(folder / "last.ply", last, up=up)
         files_io.write_json(folder / "report.json", report)
-        files_io.write_json(folder / "config.json", _settings(up))
+        write_settings(folder, up=up)
         shot = filming.Shot(
             width, height, _FPS.value, _AZIMUTH.value, _ELEVATION.value, background, _SCENERY.value
         )
@@ -97,12 +98,6 @@ def _summary(ready: ReadyScene) -> str:
         f"{len(simulation.state.x)} particles ({laws}), {simulation.config.num_nodes}^3 nodes, "
         f"{time_step.per_frame} steps of {time_step.dt:.3g} s a frame"
     )
-
-
-def _settings(up: str) -> dict:
-    names = ("splats", "scene", "frames", "max_particles", "size", "fps", "azimuth", "elevation")
-    names += ("background", "scenery", "seed")
-    return {name: flags.FLAGS[name].value for name in names} | {"up": up}
 
 
 if __name__ == "__main__":
