@@ -135,6 +135,7 @@ def test_matter_moves_splats_and_meshes(inputs, tmp_path, scene):
     [
         (("--show={inputs}/none.ply",), "expected a file, found nothing at"),
         (("--show={inputs}/text.ply",), "text.ply"),
+        (("--scene={inputs}/up.ply",), "expected --show for what is shown, found --scene"),
         (("--show={inputs}/up.ply", "--size=3"), "expected --size such as 512 or 640x480"),
         (("--show={inputs}/up.ply", "--background=pink"), "expected a colour"),
         (("--show={inputs}/up.ply", "--azimuth=a:b"), "expected --azimuth such as"),

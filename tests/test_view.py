@@ -328,6 +328,12 @@ def test_a_simulation_that_fails_says_so_and_can_be_restarted(panel, capsys):
     assert "Stopped" not in panel.text.content and panel.advance(0.01) > 0
 
 
+def test_the_flag_of_old_names_the_new_one():
+    done = commands.run("view", "--show=ball", "--simulate=ball_drop")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "expected --scene for a scene file, found --simulate" in done.stderr
+
+
 @needs_viser
 def test_a_simulation_and_a_trajectory_are_refused_in_one_line():
     files = "--show=ball", "--scene=ball_drop", "--trajectory=none.npz"

@@ -35,6 +35,12 @@ _OS_ERRORS = {
     PermissionError: "expected permission to use {}, found none",
 }
 
+# (command, flag of old) -> what it is called now
+_RENAMED = {
+    ("render", "scene"): "--show for what is shown",
+    ("view", "simulate"): "--scene for a scene file",
+}
+
 
 class WorkFailed(RuntimeError):
     """The input was fine but the work did not succeed."""
@@ -63,6 +69,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
     try:
         stray = flags.FLAGS(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        now = _RENAMED.get((_name(), error.flagname))
+        message = f"expected {now}, found --{error.flagname}" if now else str(error)
+        sys.exit(_complain(message, _BAD_INPUT))
     except flags.Error as error:
         sys.exit(_complain(str(error), _BAD_INPUT))
     if stray:
