@@ -94,12 +94,14 @@ def test_a_video_says_how_it_changes_with_stiffness(tmp_path, count, n_grid, num
             lambda e: jax.jvp(film, (e,), (jnp.ones_like(e),), has_aux=True)
         )(zero)
         assert picture.shape == (num_frames, SIZE, SIZE, 3) and not is_wrong
-        step = 1e-5
+        # So small, because a pixel jumps where a Gaussian falls under 1/255 of it or two of them
+        # change places in depth: a longer step meets some.
+        step = 1e-6
         plain = jax.jit(lambda e: film(e)[0])
         differences = (plain(zero + step) - plain(zero - step)) / (2 * step)
         size = float(jnp.linalg.norm(slope))
         assert size > 1e-2
-        assert float(jnp.linalg.norm(slope - differences)) < 1e-3 * size
+        assert float(jnp.linalg.norm(slope - differences)) < 1e-6 * size
 
         def weighed(change, weight):
             return jnp.sum(weight * video(reverse, change, num_frames=num_frames)[0])
