@@ -26,8 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from render import files_io
-from render.frames import round_capacity
+from render import files_io, frames
 from scripts.shell import command, metrics_io
 from scripts.shell.checkpoint_io import Header, read_checkpoint, read_header, write_checkpoint
 from scripts.shell.metrics_io import Row
@@ -195,14 +194,20 @@ def with_room(step_of: Callable[[int], Step], capacity: int) -> Step:
 
     def step(state: State, batch: Batch, share: float) -> tuple[State, Any]:
         nonlocal capacity  # what one step learns serves the next
-        state, report = step_of(capacity)(state, batch, share)
-        while report.overflow:
-            capacity = round_capacity(_MARGIN * int(report.needed))
-            command.say(f"room for {capacity} from now on")
-            state, report = step_of(capacity)(state, batch, share)
+
+        def take(room: int) -> Any:
+            nonlocal state
+            state, report = step_of(room)(state, batch, share)
+            return report
+
+        report, capacity = frames.with_room(take, capacity, _MARGIN, _say_growth)
         return state, report
 
     return step
+
+
+def _say_growth(capacity: int) -> None:
+    command.say(f"room for {capacity} from now on")
 
 
 def split_cpu(max_devices: int) -> None:
@@ -256,7 +261,8 @@ def _save(folder: pathlib.Path, state: State, losses: list[jax.Array], header: H
     """
     if losses:
         _take_loss(losses, header.step)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(state)):
+    state = jax.device_get(state)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if jax.dtypes.issubdtype(leaf.dtype, np.inexact) and np.isnan(leaf).any():
             raise command.WorkFailed(
                 f"the training diverged: found NaN in {jax.tree_util.keystr(path)} after step "
