@@ -109,7 +109,7 @@ def step_frame(
 
 def gaussians_at(simulation: Simulation, state: MpmState) -> Gaussians:
     """Returns the scene [A] at a state, in the splats' own space. Differentiable."""
-    return _carried(simulation, state.x, state.F)
+    return carry_gaussians(simulation, state.x, state.F)
 
 
 def roll_clip(simulation: Simulation, per_frame: int, num_frames: int) -> Frames:
@@ -136,10 +136,11 @@ def roll_clip(simulation: Simulation, per_frame: int, num_frames: int) -> Frames
 
 def clip_at(simulation: Simulation, frames: Frames) -> Gaussians:
     """Returns the scene at the key frames, leaves [T, A, ...], in the splats' own space."""
-    return lax.map(lambda frame: _carried(simulation, *frame), (frames.x, frames.F))
+    return lax.map(lambda frame: carry_gaussians(simulation, *frame), (frames.x, frames.F))
 
 
-def _carried(simulation: Simulation, x: jax.Array, F: jax.Array) -> Gaussians:
+def carry_gaussians(simulation: Simulation, x: jax.Array, F: jax.Array) -> Gaussians:
+    """As `gaussians_at`, for particles at x [N, 3] in the box, deformed by F [N, 3, 3] there."""
     placement = simulation.placement
     x, F = out_of_box(placement, x), deformation_out_of_box(placement, F)
     return carry(simulation.gaussians, simulation.binding, x, F)

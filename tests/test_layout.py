@@ -48,7 +48,6 @@ SAID_TWICE = {
     ("recon", "find_points"): "in a picture, and on a mesh",
     ("recon", "prepare"): "a model for the fit, and for painting",
     ("recon", "project"): "scaled orthography, and a view of it",
-    ("scripts", "frames_of"): "of a film, and of a trajectory",
     ("scripts", "main"): "every command has one",
     ("scripts", "measure"): "each peer is a program of its own, started by its name",
     ("scripts", "milliseconds"): "the peer in torch is timed where jax is not imported",

@@ -13,7 +13,7 @@ from render import capture_io, harmonics, mesh_io, splat_io, video_io
 from render.camera import perspective_camera
 from render.gaussians import Gaussians
 from render.mesh import Mesh
-from scripts.shell.scenes import azimuths, color, frames_of, nearest_axis, picture_size
+from scripts.shell.scenes import azimuths, color, frames_in_time, nearest_axis, picture_size
 from scripts.shell.shown import MeshShown, MovingShown, SplatsShown, read_shown
 from sim import trajectory_io
 from sim.carry import find_neighbours
@@ -172,7 +172,7 @@ def test_what_moves_is_framed_and_drawn_where_it_comes_to(inputs, name):
 
 def test_a_trajectory_runs_in_real_time():
     trajectory = trajectory_io.Trajectory(np.array([2.0, 2.1, 2.5]), np.zeros((3, 1, 3)))
-    np.testing.assert_array_equal(frames_of(trajectory, 10.0), [0, 1, 1, 1, 1, 2])
+    np.testing.assert_array_equal(frames_in_time(trajectory.seconds, 10.0), [0, 1, 1, 1, 1, 2])
 
 
 def test_sizes_angles_and_colours_are_read():

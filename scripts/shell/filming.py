@@ -6,16 +6,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from render import framing, scenery
+from render import framing
 from render.camera import Camera, camera_through, orbit
 from render.gaussians import Gaussians
 from render.splat import splat_frames
 from scripts.shell import scenes
-from sim.motion import Motion, floor_height, sphere_center, spheres, trajectory_at
-from sim.particles import gaussians_out_of_box, into_box
-from sim.scene import SceneFile
-from sim.simulation import ReadyScene
-from sim.trajectory_io import Trajectory, gaussians_of_frame
+from scripts.shell.surroundings import Ball, ball_place, balls, floor_splats
+from sim.motion import Motion
+from sim.particles import into_box
+from sim.simulation import ReadyScene, carry_gaussians
 
 _MAX_FPS = 50.0  # scenes of many frames skip some of them in the video
 _FRAMED = 6  # moments that the camera's distance is found for
@@ -37,22 +36,32 @@ class Shot(NamedTuple):
 def frames_of(ready: ReadyScene, motion: Motion, shot: Shot) -> tuple[np.ndarray, float]:
     """Returns the frame that each picture of a video shows, in real time, and its rate."""
     fps = shot.fps or min(1.0 / ready.scene.frame_dt, _MAX_FPS)
-    times = np.arange(int(motion.seconds[-1] * fps + 1e-3) + 1) / fps
-    return np.searchsorted(motion.seconds, times + 1e-3 / fps, side="right") - 1, fps
+    return scenes.frames_in_time(motion.seconds, fps), fps
 
 
 def film(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> Iterator[jax.Array]:
     """Yields the pictures [H, W, 3] of frames."""
-    trajectory = trajectory_at(ready, motion)
-    cameras = _cameras(ready, motion, trajectory, shot, frames)
-    moments = (_moment(ready, motion, trajectory, shot, frame) for frame in frames)
-    for output in splat_frames(moments, cameras, background=shot.background):
+    cameras = _cameras(ready, motion, shot, frames)
+    scene, placement = ready.scene, ready.simulation.placement
+    floor = floor_splats(scene, placement) if shot.has_scenery and scene.gravity[2] < 0 else []
+    around = balls(scene, placement) if shot.has_scenery else []
+
+    def moments() -> Iterator[Gaussians]:
+        for frame in frames:
+            seconds = float(motion.seconds[frame])
+            parts = [_ball_at(ball, ready, seconds) for ball in around]
+            yield scenes.join_splats([_moved(ready, motion, frame), *floor, *parts])
+
+    for output in splat_frames(moments(), cameras, background=shot.background):
         yield output.rgb
 
 
-def _cameras(
-    ready: ReadyScene, motion: Motion, trajectory: Trajectory, shot: Shot, frames: np.ndarray
-) -> list[Camera]:
+def _moved(ready: ReadyScene, motion: Motion, frame: int) -> Gaussians:
+    """The scene at a frame, in the splats' own space."""
+    return carry_gaussians(ready.simulation, motion.x[frame], motion.deformation[frame])
+
+
+def _cameras(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> list[Camera]:
     """The cameras of frames, chosen in the box, where up and the floor are, for the splats."""
     wanted, placement = ready.scene.camera, ready.simulation.placement
     azimuth = _first(shot.azimuth, wanted.azimuth, _AZIMUTH)
@@ -60,7 +69,7 @@ def _cameras(
     size = shot.width, shot.height
     lens = {"elevation_degrees": elevation, "up": wanted.upward_axis}
     some = np.unique(np.linspace(0, len(motion.x) - 1, _FRAMED).astype(int))
-    subject = framing.join([_subject(ready, trajectory, frame) for frame in some])
+    subject = framing.join([_subject(ready, motion, frame) for frame in some])
     found = framing.frame(subject, *size, [azimuth], **lens, target=wanted.center)
     extent = (wanted.extent or found.extent) / wanted.zoom
     turn = wanted.delta_azimuth if wanted.is_moving else 0.0
@@ -79,37 +88,17 @@ def _first(*values: float | None) -> float:
     return next(value for value in values if value is not None)
 
 
-def _subject(ready: ReadyScene, trajectory: Trajectory, frame: int) -> framing.Subject:
+def _subject(ready: ReadyScene, motion: Motion, frame: int) -> framing.Subject:
     """What moves, at a frame, in the box."""
-    simulation = ready.simulation
-    moved = gaussians_of_frame(simulation.gaussians, trajectory, frame)
-    index = simulation.binding.moving
+    index, moved = ready.simulation.binding.moving, _moved(ready, motion, frame)
     subject = framing.splat_subject(jax.tree.map(lambda leaf: leaf[index], moved))
-    return subject._replace(points=np.asarray(into_box(simulation.placement, subject.points)))
+    points = into_box(ready.simulation.placement, subject.points)
+    return subject._replace(points=np.asarray(points))
 
 
-def _moment(
-    ready: ReadyScene, motion: Motion, trajectory: Trajectory, shot: Shot, frame: int
-) -> Gaussians:
-    """The scene at a frame, and what stands around it."""
-    moved = gaussians_of_frame(ready.simulation.gaussians, trajectory, frame)
-    if not shot.has_scenery:
-        return moved
+def _ball_at(ball: Ball, ready: ReadyScene, seconds: float) -> Gaussians:
     placement = ready.simulation.placement
-    around = _around(ready.scene, float(motion.seconds[frame]))
-    return scenes.join_splats([moved, *(gaussians_out_of_box(placement, one) for one in around)])
-
-
-def _around(scene: SceneFile, seconds: float) -> list[Gaussians]:
-    """The floor and the balls, in the box."""
-    parts = []
-    height = floor_height(scene)
-    if height is not None and scene.gravity[2] < 0:
-        parts.append(scenery.floor(scene.grid_lim, height))
-    for sphere in spheres(scene):
-        is_there = sphere.start_time <= seconds < sphere.end_time
-        center = np.asarray(sphere_center(sphere, seconds))
-        # Far away rather than left out: pictures of one size share a compilation.
-        far = 0.0 if is_there else 1e3 * scene.grid_lim
-        parts.append(scenery.ball(center - far, sphere.radius))
-    return parts
+    # Far away rather than left out: pictures of one size share a compilation.
+    far = 0.0 if ball.is_there(seconds) else 1e3 * ready.scene.grid_lim / placement.scale
+    shift = ball_place(ball, placement, seconds) - far
+    return ball.splats.replace(means=ball.splats.means + shift)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from render.gaussians import Gaussians
-from sim.trajectory_io import Trajectory
 
 AXES = ("x", "y", "z", "-x", "-y", "-z")
+_LATE = 1e-3  # of a picture's time
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
 
 
@@ -79,8 +79,14 @@ def azimuths(text: str | None, num_frames: int, is_still: bool) -> np.ndarray:
     return np.linspace(ends[0], ends[-1], num_frames, endpoint=False)
 
 
-def frames_of(trajectory: Trajectory, fps: float) -> np.ndarray:
-    """Returns the frame of the trajectory that each picture of a video shows, in real time."""
-    seconds = trajectory.seconds - trajectory.seconds[0]
-    times = np.arange(int(seconds[-1] * fps + 1e-6) + 1) / fps
-    return np.searchsorted(seconds, times + 1e-6, side="right") - 1
+def frames_in_time(seconds: np.ndarray, fps: float) -> np.ndarray:
+    """Returns the frame that each picture of a video in real time shows.
+
+    Args:
+      seconds: time of each frame, growing.
+      fps: pictures per second.
+    """
+    seconds = seconds - seconds[0]
+    # Times come in float32: a thousandth of a picture late is in time.
+    times = np.arange(int(seconds[-1] * fps + _LATE) + 1) / fps
+    return np.searchsorted(seconds, times + _LATE / fps, side="right") - 1

@@ -18,7 +18,7 @@ from render.image import RenderOutput
 from render.mesh import Mesh
 from render.splat import splat_frames
 from scripts.shell import command
-from scripts.shell.scenes import frames_of, join_splats
+from scripts.shell.scenes import frames_in_time, join_splats
 from sim.carry import find_neighbours
 from sim.trajectory_io import Trajectory, gaussians_of_frame, read_trajectory, vertices_of_frame
 
@@ -158,7 +158,7 @@ class MovingShown:
         self.still, self.trajectory = still, trajectory
         self.name, self.up, self.text = still.name, still.up, still.text
         self.at = still.moments(trajectory)  # the function from a frame to how it is then
-        self._frames = frames_of(trajectory, fps)
+        self._frames = frames_in_time(trajectory.seconds, fps)
         self.num_pictures = len(self._frames)
 
     @functools.cached_property

@@ -14,17 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from render import scenery
 from render.framing import Subject, join, splat_subject
 from render.gaussians import Gaussians
 from scripts.shell import command, scenes
 from scripts.shell.shown import Shown, SplatsShown
+from scripts.shell.surroundings import Ball, ball_place, balls, floor_splats
 from scripts.viewing.layers import MAX_COVARIANCE, splat_fields
 from scripts.viewing.viewer import Viewer
-from sim.motion import floor_height, sphere_center, spheres
-from sim.particles import gaussians_out_of_box
+from sim.motion import floor_height
 from sim.play import FRAME, Play
-from sim.scene_conditions import MovingSphere
 
 _LATEST = 0.1  # seconds: what is missed beyond is not made up for
 _SOFTEST, _STIFFEST = -2.0, 1.0  # log10 of the scene's own stiffness
@@ -46,11 +44,10 @@ def playing_scene(shown: SplatsShown, play: Play) -> SplatsShown:
     return shown._replace(gaussians=play.gaussians, places=places, up=scenes.nearest_axis(-down))
 
 
-class _Ball(NamedTuple):
-    """What the scene runs into, as splats about their middle."""
+class _BallLayer(NamedTuple):
+    """A ball, and viser's handle of its layer."""
 
-    sphere: MovingSphere
-    splats: Gaussians
+    ball: Ball
     layer: Any
 
 
@@ -135,30 +132,25 @@ class PlayPanel:
     def _add_surroundings(self) -> None:
         """Shows the floor, and the balls that the scene runs into."""
         scene, placement = self.play.scene, self.play.simulation.placement
-        height = floor_height(scene)
-        self._floor = []
-        if height is not None:
-            floor = scenery.floor(scene.grid_lim, height)
-            self._floor = [gaussians_out_of_box(placement, floor)]
-            self._add_splats("/floor", self._floor[0])
-        self._balls = []
-        unshifted = placement.replace(shift=jnp.zeros_like(placement.shift))
-        for sphere in spheres(scene):
-            ball = gaussians_out_of_box(unshifted, scenery.ball(np.zeros(3), sphere.radius))
-            layer = self._add_splats(f"/ball{len(self._balls)}", ball)
-            self._balls.append(_Ball(sphere, ball, layer))
+        self._floor = floor_splats(scene, placement)
+        for floor in self._floor:
+            self._add_splats("/floor", floor)
+        self._balls = [
+            _BallLayer(ball, self._add_splats(f"/ball{number}", ball.splats))
+            for number, ball in enumerate(balls(scene, placement))
+        ]
 
     def _add_splats(self, name: str, gaussians: Gaussians):
         return self.server.scene.add_gaussian_splats(name, **splat_fields(gaussians, self.unit))
 
     def _still(self) -> Shown:
         """Returns all that is on the page, its higher harmonics too."""
-        balls = []
-        for ball in self._balls:
-            if ball.layer.visible:
-                means = ball.splats.means + np.asarray(ball.layer.position) / self.unit
-                balls.append(ball.splats.replace(means=means))
-        everything = scenes.join_splats([self.play.splats(), *self._floor, *balls])
+        shown = []
+        for (_, splats), layer in self._balls:
+            if layer.visible:
+                means = splats.means + np.asarray(layer.position) / self.unit
+                shown.append(splats.replace(means=means))
+        everything = scenes.join_splats([self.play.splats(), *self._floor, *shown])
         return self._own._replace(gaussians=everything)
 
     # What the page asks for.
@@ -262,10 +254,10 @@ class PlayPanel:
     def _show(self) -> None:
         show_shapes(self._layer, *self.play.shapes(), self.unit)
         seconds = float(self.play.state.time)
-        for ball in self._balls:
-            place = self.play.out_of_box(sphere_center(ball.sphere, seconds))
-            ball.layer.position = tuple(float(v) for v in self.unit * place)
-            ball.layer.visible = ball.sphere.start_time <= seconds < ball.sphere.end_time
+        for ball, layer in self._balls:
+            place = ball_place(ball, self.play.simulation.placement, seconds)
+            layer.position = tuple(float(v) for v in self.unit * place)
+            layer.visible = ball.is_there(seconds)
 
     def _note_rate(self, done: float, elapsed: float) -> None:
         memory = _MEMORY if self._rate else 0.0
