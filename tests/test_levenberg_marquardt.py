@@ -8,6 +8,9 @@ import scipy.optimize
 
 from recon.levenberg_marquardt import solve_least_squares
 
+pytestmark = pytest.mark.compiles
+
+
 TIMES = np.linspace(0.0, 2.0, 30)
 DECAY = 3.0 * np.exp(-1.3 * TIMES) + 0.5 + 0.05 * np.sin(40.0 * TIMES)
 

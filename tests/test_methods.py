@@ -11,6 +11,9 @@ from recon.evaluation.experiments import Angles
 from recon.evaluation.experiments_io import read_experiment, read_results, write_experiment
 from recon.evaluation.protocol import Protocol
 
+pytestmark = pytest.mark.compiles
+
+
 FEW = Protocol(num_faces=2, yaw=Angles((-20.0, 20.0)), components=5, detector="exact")
 (MEAN,) = methods.rows([evaluate.MEAN_FACE])
 

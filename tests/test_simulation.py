@@ -17,6 +17,9 @@ from sim.mpm import advance, rollout, rollout_frames
 from sim.scene_io import read_scene_file
 from sim.simulation import clip_at, gaussians_at, make_simulation, roll_clip, step_frame
 
+pytestmark = pytest.mark.compiles
+
+
 PER_FRAME = 12
 SIZE = 32  # pixels
 PAIRS = 4096
@@ -187,6 +190,7 @@ def test_frames_of_a_clip_are_those_of_a_run(tmp_path):
         np.testing.assert_allclose(clip_leaf[-1], leaf, atol=1e-4)
 
 
+@pytest.mark.quick
 def test_what_leaves_the_grid_between_key_frames_is_told(tmp_path):
     ready = falling(tmp_path, count=100, n_grid=16, velocity=[60.0, 0, 0], boundary_conditions=[])
     one = ready.simulation
