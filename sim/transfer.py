@@ -19,6 +19,7 @@ Sources: Hu et al. 2018 (MLS-MPM); Jiang et al. 2015 (APIC); Steffen et al. 2008
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -44,10 +45,10 @@ _WEIGHT = np.array(
     ]
 )
 _MOMENT = np.concatenate([_WEIGHT[:4], [[-1.0, 0.0, 1.0], [-1.0, -1.0, -1.0]]])
-_LANES = np.array([(m, i, j) for m in range(3) for i in range(3) for j in range(3)])
-_SLOPE, _I, _J = _LANES.T  # value, x or y slope; x and y of the node
-_X = np.where(_SLOPE == 1, _MOMENT[:, _I], _WEIGHT[:, _I])
-_Y = np.where(_SLOPE == 2, _MOMENT[:, _J], _WEIGHT[:, _J])
+# Columns of the tables: nine for x and y, three nodes each for the value, the x and the y slope;
+# four for z, the last of them zero.
+_X = np.concatenate([_WEIGHT, _MOMENT, _WEIGHT], 1)
+_Y = np.concatenate([_WEIGHT, _WEIGHT, _MOMENT], 1)
 _ZW, _ZD = (np.pad(table, ((0, 0), (0, 1))) for table in (_WEIGHT, _MOMENT))
 
 
@@ -67,66 +68,69 @@ def _derivative(table: np.ndarray, f: jax.Array) -> jax.Array:
     return 2.0 * b * c * root * (k + h * g) + (e + c * root * root) * h
 
 
-_xy = stage(lambda f: _evaluate(_X, f[:, 0:1]) * _evaluate(_Y, f[:, 1:2]))  # [B, 27] of f [B, 3]
-_xy_dx = stage(lambda f: _derivative(_X, f[:, 0:1]) * _evaluate(_Y, f[:, 1:2]))
-_xy_dy = stage(lambda f: _evaluate(_X, f[:, 0:1]) * _derivative(_Y, f[:, 1:2]))
+def _stage(function: Callable) -> Callable:
+    """`stage`, whose tangent in forward mode is one more stage.
+
+    Left to share a loop with its value, the tangent has that value computed twice, and forward mode
+    through the simulator costs a third more.
+    """
+
+    def tangent(*args):
+        half = len(args) // 2
+        return jax.jvp(function, args[:half], args[half:])[1]
+
+    value, tangent = stage(function), stage(tangent)
+    call = jax.custom_jvp(value)
+    call.defjvp(lambda primals, tangents: (value(*primals), tangent(*primals, *tangents)))
+    return call
 
 
-def _z_rows(evaluate):
-    def rows(f: jax.Array, coefficients: jax.Array) -> jax.Array:
-        w, d = evaluate(_ZW, f[:, 2:3])[:, :, None], evaluate(_ZD, f[:, 2:3])[:, :, None]
-        value, slopes = coefficients[:, 0:1], coefficients[:, 1:3, None]
-        value = (w * value + d * coefficients[:, 3:4])[:, None]
-        return jnp.concatenate([value, w[:, None] * slopes], 1).reshape(-1, 3, 16)
-
-    return stage(rows)
+def _columns(evaluate: Callable, axis: int, table: np.ndarray) -> Callable:
+    return _stage(lambda f: evaluate(table, f[:, axis, None]))
 
 
-_z = _z_rows(_evaluate)  # [B, 3, 16] of f and coefficients
-_z_dz = _z_rows(_derivative)
+# Each takes f [B, 3] and gives nine, three (weights and moments apart) or four columns, as above.
+_x, _x_slope = (_columns(evaluate, 0, _X) for evaluate in (_evaluate, _derivative))
+_y, _y_slope = (_columns(evaluate, 1, _Y) for evaluate in (_evaluate, _derivative))
+_xw, _xd, _yw, _yd = (_columns(_evaluate, axis, t) for axis in range(2) for t in (_WEIGHT, _MOMENT))
+_zw, _zd = (_columns(_evaluate, 2, table) for table in (_ZW, _ZD))
+_zw_slope, _zd_slope = (_columns(_derivative, 2, table) for table in (_ZW, _ZD))
 
 
-_x_weights, _x_moments, _y_weights, _y_moments = (
-    stage(lambda f, table=table, axis=axis: _evaluate(table, f[:, axis, None]))
-    for axis in range(2)
-    for table in (_WEIGHT, _MOMENT)
-)  # [B, 3] each
+@_stage
+def _merge(w: jax.Array, d: jax.Array, values: jax.Array, slopes: jax.Array) -> jax.Array:
+    """Carries rows [B, L], and their slopes along an axis, to its n nodes: [B, n, L]."""
+    return w[:, :, None] * values[:, None] + d[:, :, None] * slopes[:, None]
 
 
-@stage
-def _along_y(w: jax.Array, d: jax.Array, rows: jax.Array) -> jax.Array:
-    """Values and x slopes of three runs of four nodes, [B, 2, 48]."""
-    values = w[:, :, None] * rows[:, 0, None] + d[:, :, None] * rows[:, 2, None]
-    slopes = w[:, :, None] * rows[:, 1, None]
-    return jnp.stack([values, slopes], 1).reshape(-1, 2, 48)
+@_stage
+def _weigh(w: jax.Array, rows: jax.Array) -> jax.Array:
+    return w[:, :, None] * rows[:, None]
 
 
-@stage
-def _along_x(w: jax.Array, d: jax.Array, runs: jax.Array) -> jax.Array:
-    spread = w[:, :, None] * runs[:, 0, None] + d[:, :, None] * runs[:, 1, None]
-    return spread.reshape(-1, 9, 16)
+@_stage
+def _cross(x: jax.Array, y: jax.Array) -> jax.Array:
+    return x.reshape(-1, 3, 3, 1) * y.reshape(-1, 3, 1, 3)
 
 
-@stage
+@_stage
 def _contract(xy: jax.Array, window: jax.Array) -> jax.Array:
     xy = xy.reshape(-1, 3, 9)
     return sum(xy[:, :, q, None] * window[:, None, q] for q in range(9))
 
 
-@stage
-def _z_moments(f: jax.Array, rows: jax.Array) -> jax.Array:
-    w = _evaluate(_ZW, f[:, 2:3])[:, :, None]
-    d = _evaluate(_ZD, f[:, 2:3])[:, :, None]
+@_stage
+def _z_moments(w: jax.Array, d: jax.Array, rows: jax.Array) -> jax.Array:
     rows = rows.reshape(-1, 3, 4, 4)
-    a, b = w[:, None] * rows, d * rows[:, 0]
+    a, b = w[:, None, :, None] * rows, d[:, :, None] * rows[:, 0]
     first = a[:, :, 0] + a[:, :, 1] + a[:, :, 2]
     return jnp.concatenate([first, (b[:, 0] + b[:, 1] + b[:, 2])[:, None]], 1)
 
 
 @stage
-def _dot(rows: jax.Array, others: jax.Array) -> jax.Array:
-    product = sum(rows[:, m] * others[:, m] for m in range(3))
-    return product[:, 0:4] + product[:, 4:8] + product[:, 8:12]
+def _dot(rows: jax.Array, *others: jax.Array) -> jax.Array:
+    product = sum(rows[:, m].reshape(-1, 4, 4) * other for m, other in enumerate(others))
+    return product[:, 0] + product[:, 1] + product[:, 2]
 
 
 @stage
@@ -134,15 +138,27 @@ def _join(*parts: jax.Array) -> jax.Array:
     return jnp.stack([p[:, 0] + p[:, 1] + p[:, 2] + p[:, 3] for p in parts])
 
 
+def _z_rows(w: jax.Array, d: jax.Array, coefficients: jax.Array) -> tuple[jax.Array, ...]:
+    """Value, x slope and y slope of a run of four nodes, [B, 4, 4] each."""
+    value, x, y, z = (coefficients[:, m] for m in range(4))
+    return _merge(w, d, value, z), _weigh(w, x), _weigh(w, y)
+
+
+# Stages end in the shape that they compute, and it is changed between them: a changed shape within
+# one keeps its innermost loop from being a vector's.
 def spread(f: jax.Array, coefficients: jax.Array) -> jax.Array:
     """Returns what particles add to their stencils, [B, 9, 16]."""
-    runs = _along_y(_y_weights(f), _y_moments(f), _z(f, coefficients))
-    return _along_x(_x_weights(f), _x_moments(f), runs)
+    rows = _z_rows(_zw(f), _zd(f), coefficients)
+    value, x_slope, y_slope = (row.reshape(-1, 16) for row in rows)
+    w = _yw(f)
+    values, slopes = _merge(w, _yd(f), value, y_slope), _weigh(w, x_slope)
+    windows = _merge(_xw(f), _xd(f), values.reshape(-1, 48), slopes.reshape(-1, 48))
+    return windows.reshape(-1, 9, 16)
 
 
 def collect(f: jax.Array, window: jax.Array) -> jax.Array:
     """Returns the moments [B, 4, 4] of windows; the transpose of `spread`."""
-    return _z_moments(f, _contract(_xy(f), window))
+    return _z_moments(_zw(f), _zd(f), _contract(_cross(_x(f), _y(f)), window))
 
 
 def collect_with_gradient(
@@ -152,14 +168,14 @@ def collect_with_gradient(
 
     The gradient is with respect to f.
     """
-    rows = _contract(_xy(f), window)
-    held = _z(f, coefficients)
+    x, y, w, d = _x(f), _y(f), _zw(f), _zd(f)
+    rows, held = _contract(_cross(x, y), window), _z_rows(w, d, coefficients)
     gradient = _join(
-        _dot(_contract(_xy_dx(f), window), held),
-        _dot(_contract(_xy_dy(f), window), held),
-        _dot(rows, _z_dz(f, coefficients)),
+        _dot(_contract(_cross(_x_slope(f), y), window), *held),
+        _dot(_contract(_cross(x, _y_slope(f)), window), *held),
+        _dot(rows, *_z_rows(_zw_slope(f), _zd_slope(f), coefficients)),
     )
-    return _z_moments(f, rows), gradient
+    return _z_moments(w, d, rows), gradient
 
 
 @functools.partial(stage, static_argnums=(1, 2))
