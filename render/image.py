@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from flax import struct
+from jax import lax
 
 _SSIM_RADIUS = 5  # pixels; an 11 x 11 window
 
@@ -64,15 +65,23 @@ def ssim(image: jax.Array, reference: jax.Array, border: str = "valid") -> jax.A
         )
     x, y = jnp.moveaxis(image, -1, 0), jnp.moveaxis(reference, -1, 0)
     rows, columns = (jnp.asarray(_blur_matrix(side, border), x.dtype) for side in x.shape[1:])
+    outside = 1.0 - np.outer(*(_blur_matrix(side, border).sum(1) for side in x.shape[1:]))
+    outside = jnp.asarray(outside, x.dtype)  # share of a pixel's window
+    # Variances do not change when a constant is taken off, but in short floats the difference of
+    # two moments is all rounding where they are large and the variance is small.
+    shift_x, shift_y = (lax.stop_gradient(jnp.mean(v, (1, 2), keepdims=True)) for v in (x, y))
+    x, y = x - shift_x, y - shift_y
     moments = jnp.stack([x, y, x * x + y * y, x * y])
-    # Accelerators' short products would drown the variances, which are differences of moments.
+    # Accelerators' short products would drown the variances, too.
     blurred = jnp.matmul(rows, moments, precision="highest")
-    blurred = jnp.matmul(blurred, columns.T, precision="highest")
-    mean_x, mean_y, squares, products = blurred
-    mean_squares, mean_products = mean_x**2 + mean_y**2, mean_x * mean_y
+    mean_x, mean_y, squares, products = jnp.matmul(blurred, columns.T, precision="highest")
+    mean_x, mean_y = mean_x - outside * shift_x, mean_y - outside * shift_y
+    variances = squares + outside * (shift_x**2 + shift_y**2) - mean_x**2 - mean_y**2
+    covariance = products + outside * shift_x * shift_y - mean_x * mean_y
+    mean_x, mean_y = mean_x + shift_x, mean_y + shift_y
     c1, c2 = 0.01**2, 0.03**2  # K1 and K2 of the paper, for a range of one
-    luminance = (2.0 * mean_products + c1) / (mean_squares + c1)
-    structure = (2.0 * (products - mean_products) + c2) / (squares - mean_squares + c2)
+    luminance = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2.0 * covariance + c2) / (variances + c2)
     return jnp.mean(luminance * structure)
 
 
