@@ -66,9 +66,9 @@ def test_a_cuboid_takes_matter_along_and_is_gone_afterwards():
     "surface, friction, along, away",
     [
         ("sticky", 0.0, False, False),
-        ("slip", 0.0, True, False),
+        pytest.param("slip", 0.0, True, False, marks=pytest.mark.slow),
         ("separate", 0.0, True, True),
-        ("cut", 0.0, False, False),
+        pytest.param("cut", 0.0, False, False, marks=pytest.mark.slow),
     ],
 )
 def test_surfaces_hold_or_let_go_what_lies_on_them(surface, friction, along, away):
@@ -104,6 +104,7 @@ def test_a_ball_pushes_what_is_in_its_way():
     assert np.linalg.norm(np.asarray(pair[1].x) - center, axis=-1).min() > 0.06 - 0.5 * SIDE / NODES
 
 
+@pytest.mark.slow
 def test_wind_is_taken_on_at_its_rate():
     wind = {"type": "wind", **WHOLE, "velocity": [1, 0, 0], "rate": 4.0}
     wind |= {"gust": 0.0, "gust_frequency": 1.0}
@@ -127,6 +128,7 @@ def test_a_force_acts_on_all_together_in_the_course_of_time():
     np.testing.assert_allclose(end.v[:, 0].mean(), 0.5 * 2 * 0.1, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_handle_takes_particles_to_where_it_goes():
     path = [[0.0, 0.3, 0.3, 0.3], [0.1, 0.36, 0.3, 0.3], [0.2, 0.36, 0.3, 0.3]]
     drag = {"type": "drag", **WHOLE, "path": path, "frequency": 20.0}
@@ -141,6 +143,7 @@ def test_a_pin_holds_its_region():
     assert moved[low].max() < 1e-3 and moved[~low].max() > 5e-3
 
 
+@pytest.mark.slow
 def test_particles_are_moved_and_turned_as_told():
     told = {"type": "enforce_particle_translation", **WHOLE, "velocity": [0, 0.4, 0]}
     np.testing.assert_allclose(way(run([told], 0.1)), [0, 0.04, 0], atol=1e-5)
@@ -156,6 +159,7 @@ def test_particles_are_moved_and_turned_as_told():
     np.testing.assert_allclose(end.x, expected, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_layers_are_released_one_after_the_other():
     release = {"type": "release_particles_sequentially", "normal": [0, 0, 1], "num_layers": 2}
     release |= {"start_position": 0.24, "end_position": 0.36, "end_time": 0.1}

@@ -341,7 +341,7 @@ def inputs_of(name, dtype=np.float64):
     return (F, C, properties(name, dtype=dtype), jnp.asarray(history, dtype))
 
 
-@pytest.mark.parametrize("name", some_slow("hencky", "metal", "foam"))
+@pytest.mark.parametrize("name", some_slow("hencky", "metal", "foam", "plasticine"))
 def test_derivatives_in_all_inputs_match_finite_differences(name):
     rng = np.random.default_rng(11)
     with jax.enable_x64(True):

@@ -74,6 +74,7 @@ def test_robust_finds_known_faces(model, fit_model):
     assert (faces.inner_error_px < 0.01 * faces.eye_distance_px).all()
 
 
+@pytest.mark.slow
 def test_a_turned_head_defeats_fixed_landmarks_but_not_the_others(model, fit_model):
     landmarks, _, head = photograph(model, 30.0, noise_px=2.0, seed=3)
     error = {}
@@ -110,6 +111,7 @@ def test_solution_equals_scipys(model, fit_model):
     np.testing.assert_allclose(face.params.identity, peer.x[:NUM_IDENTITY], atol=0.05)
 
 
+@pytest.mark.slow
 def test_thesis_start_reaches_the_same_face(model, fit_model):
     landmarks, _, _ = photograph(model, 30.0, noise_px=1.0, seed=2)
     robust = fit.METHODS["robust"]

@@ -89,7 +89,10 @@ def test_a_bounce_gains_no_energy_and_loses_little():
     assert min(heights) < heights[0] - 0.05 and heights[-1] > min(heights) + 0.05
 
 
-@pytest.mark.parametrize("law, expected", [("neo_hookean", 0.2336), ("jelly", 0.2305)])
+@pytest.mark.parametrize(
+    "law, expected",
+    [("neo_hookean", 0.2336), pytest.param("jelly", 0.2305, marks=pytest.mark.slow)],
+)
 def test_it_falls_as_other_simulators_let_it(law, expected):
     """The mean height of warp and taichi after 510 steps of the same scene."""
     rng = np.random.default_rng(0)
@@ -100,6 +103,7 @@ def test_it_falls_as_other_simulators_let_it(law, expected):
     assert abs(float(end.x[:, 2].mean()) - expected) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_cantilever_swings_as_euler_and_bernoulli_say():
     size, cells, density, E = 32, 4, 1000.0, 1e5
     dx = 1 / size

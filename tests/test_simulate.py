@@ -97,7 +97,7 @@ def small(path, max_particles=500):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=() if p.stem == "ficus" else pytest.mark.slow) for p in THEIRS],
+    [pytest.param(p, marks=pytest.mark.slow) for p in THEIRS],
     ids=lambda path: path.stem,
 )
 def test_scenes_of_physgaussian_run_on_a_stand_in(path, monkeypatch):

@@ -129,6 +129,7 @@ def test_forward_mode_is_finite_in_float32_where_a_node_is_barely_touched(tmp_pa
     assert np.abs(slopes[0]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_forward_mode_batches(tmp_path):
     one = in_mode(falling(tmp_path, count=100, n_grid=16).simulation, True)
 
@@ -170,6 +171,7 @@ def test_another_material_time_step_or_length_compiles_nothing(tmp_path):
     assert clip._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_frames_of_a_clip_are_those_of_a_run(tmp_path):
     one = falling(tmp_path, count=200, n_grid=16).simulation
     one = one.replace(dt=jnp.float32(1e-3), substeps=jnp.int32(70))

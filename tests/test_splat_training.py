@@ -151,6 +151,7 @@ def test_a_scene_without_living_gaussians_stays_as_it_is():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.gaussians))
 
 
+@pytest.mark.slow
 def test_noise_moves_what_is_transparent_and_not_what_is_opaque():
     state = first_state()
     logits = jnp.where(jnp.arange(64) < 32, -8.0, 4.0)

@@ -290,6 +290,7 @@ def test_what_is_clicked_on_follows_the_handle_on_the_page(panel):
     np.testing.assert_allclose(middle(viewer), start, atol=1e-4)
 
 
+@pytest.mark.slow
 @needs_viser
 @needs_browser
 def test_the_page_shows_where_the_simulation_has_come(chromium, panel):
@@ -305,6 +306,7 @@ def test_the_page_shows_where_the_simulation_has_come(chromium, panel):
         assert has_fallen(browser.look_until(page, has_fallen))
 
 
+@pytest.mark.slow
 @needs_viser
 @pytest.mark.command
 def test_the_command_makes_a_scene_ready_and_ends_by_itself():
