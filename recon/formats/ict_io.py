@@ -42,17 +42,7 @@ def read_ict(folder: os.PathLike) -> RawModel:
     neutral = folder / _NEUTRAL
     text = neutral.read_text(errors="replace")
     mean = _positions(neutral, text)
-    lines = text[text.find("\nf ") :].splitlines()
-    faces = [line.split()[1:] for line in lines if line.startswith("f ")]
-    try:
-        corners = np.array([[c.split("/")[:2] for c in face] for face in faces], int) - 1
-    except ValueError as error:
-        raise refuse(neutral, "faces of 4 corners v/vt", "other faces") from error
-    if corners.ndim != 3 or corners.shape[1:] != (4, 2):
-        raise refuse(neutral, "faces of 4 corners v/vt", f"shape {corners.shape}")
-    corners = corners[(corners[..., 0] < NUM_HEAD).all(axis=1)]
-    corners = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
-
+    corners = _triangles(neutral, text)
     identities = sorted(folder.glob("identity[0-9][0-9][0-9].obj"))
     if not identities:
         raise refuse(folder, "identity000.obj", f"{len(list(folder.iterdir()))} other files")
@@ -110,6 +100,28 @@ def _positions(path: pathlib.Path, text: str) -> NDArray:
         return np.array([row[1:] for row in rows], np.float32)
     except ValueError as error:
         raise refuse(path, "numbers in lines 'v x y z'", str(error)) from error
+
+
+def _triangles(path: pathlib.Path, text: str) -> NDArray:
+    """Returns the head's faces as triangles [T, 3, 2] of vertex and texture coordinate, 0-based.
+
+    Most faces have four corners, some three; a face of more becomes a fan from its first corner.
+    """
+    faces = [line.split()[1:] for line in text.splitlines() if line.startswith("f ")]
+    fans = []
+    for size in sorted({len(face) for face in faces}):
+        same = [[c.split("/")[:2] for c in face] for face in faces if len(face) == size]
+        try:
+            corners = np.array(same, int) - 1
+        except ValueError as error:
+            raise refuse(path, "faces of corners v/vt", "other faces") from error
+        if size < 3 or corners.ndim != 3 or corners.shape[2] != 2 or corners.min() < 0:
+            raise refuse(path, "faces of 3 or more corners v/vt", f"shape {corners.shape}")
+        corners = corners[(corners[..., 0] < NUM_HEAD).all(axis=1)]
+        fans += [corners[:, [0, i, i + 1]] for i in range(1, size - 1)]
+    if not sum(map(len, fans)):
+        raise refuse(path, "faces of the head", f"{len(faces)} faces")
+    return np.concatenate(fans)
 
 
 def _displacements(paths: list[pathlib.Path], mean: NDArray) -> NDArray:
