@@ -4,7 +4,7 @@
 | --- | --- |
 | `default` | the head that ships with the package |
 | `.npz` | this package's own, or a packed ICT head |
-| `.mat` | Basel 2009, Large Scale Face Model, Liverpool-York Head Model |
+| `.mat` | Basel 2009 and what face3d and Deep3DFace made of it, LSFM, LYHM; any version from 5 on |
 | `.h5` | Basel 2017 and 2019 (statismo) |
 | `.bin` | eos, such as the Surrey Face Model |
 | folder | ICT-FaceKit light (`generic_neutral_mesh.obj`, `identity000.obj`, ...) |
@@ -20,7 +20,6 @@ import pathlib
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.io
 
 from recon.contour_paths.rule import (
     MIN_COMMON,
@@ -29,8 +28,16 @@ from recon.contour_paths.rule import (
     landmark_misfit,
     path_template,
 )
-from recon.formats import bfm_io, eos_io, ict_io, lsfm_io
-from recon.formats.raw_model import RawModel, guarded, listed, refuse, to_morphable
+from recon.formats import bfm_io, eos_io, ict_io, lsfm_io, matlab_io
+from recon.formats.raw_model import (
+    RawModel,
+    field,
+    foreign_kind,
+    guarded,
+    listed,
+    refuse,
+    to_morphable,
+)
 from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
 from render.files_io import replacing
 
@@ -39,18 +46,28 @@ _DEFAULT = _DATA / "default_head.npz"
 _ICT_PATHS = _DATA / "ict_paths.npz"  # drawn by contour_paths, the default head as template
 
 _HALF_FIELDS = ("identity_basis", "expression_basis", "albedo_basis")
-_INDEX_FIELDS = ("triangles", "landmark_vertices", "path_vertices", "uv_triangles", "mirror")
+_INDEX_FIELDS = (
+    "triangles",
+    "landmark_vertices",
+    "landmark_corners",
+    "path_vertices",
+    "uv_triangles",
+    "mirror",
+)
 _FLOAT_FIELDS = (
     "mean",
     "identity_sigma",
     "expression_sd",
     "expression_bounds",
     "path_weights",
+    "landmark_weights",
     "albedo_mean",
     "albedo_sigma",
     "uvs",
 )
 _OPTIONAL_FIELDS = (
+    "landmark_corners",
+    "landmark_weights",
     "albedo_mean",
     "albedo_basis",
     "albedo_sigma",
@@ -66,7 +83,6 @@ _MOST_MISFIT = (
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _MATLAB_73 = b"MATLAB 7.3"
-_MATLAB_5 = b"MATLAB 5.0"
 
 
 def load_model(source: str | os.PathLike = "default") -> MorphableModel:
@@ -84,7 +100,11 @@ def load_model(source: str | os.PathLike = "default") -> MorphableModel:
     """
     if str(source) == "default":
         return load_npz(_DEFAULT)
-    path = pathlib.Path(source).expanduser()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        return _load(pathlib.Path(source).expanduser())
+
+
+def _load(path: pathlib.Path) -> MorphableModel:
     if path.is_dir():
         folder = ict_io.find_folder(path)
         if folder is None:
@@ -93,15 +113,17 @@ def load_model(source: str | os.PathLike = "default") -> MorphableModel:
     head = _first_bytes(path)
     if head.startswith(_ZIP_MAGIC):
         return _from_zip(path)
-    if head.startswith(_MATLAB_73):
-        raise refuse(path, _FORMATS, "MATLAB 7.3 (save it in MATLAB with the option -v7)")
-    if head.startswith(_HDF5_MAGIC):
-        return _finished(bfm_io.read_statismo(path), path)
-    if head.startswith(_MATLAB_5) or path.suffix == ".mat":
-        return _finished(_from_matlab(path), path)
+    if found := foreign_kind(head):
+        raise refuse(path, _FORMATS, found)
+    if head.startswith((_HDF5_MAGIC, _MATLAB_73)):
+        if bfm_io.is_statismo(path):
+            return _finished(bfm_io.read_statismo(path), path)
+        return _finished(_from_matlab(path, matlab_io.read_hdf5_arrays(path)), path)
+    if head.startswith(matlab_io.MATLAB_5) or path.suffix == ".mat":
+        return _finished(_from_matlab(path, matlab_io.read_matlab(path)), path)
     if eos_io.is_eos(head) or path.suffix == ".bin":
         return _finished(eos_io.read_eos(path), path)
-    raise refuse(path, _FORMATS, f"a file that starts with {head[:8]!r}" if head else "no bytes")
+    raise refuse(path, _FORMATS, f"a file that starts with {head[:8]!r}")
 
 
 def save_npz(path: str | os.PathLike, model: MorphableModel) -> None:
@@ -111,16 +133,16 @@ def save_npz(path: str | os.PathLike, model: MorphableModel) -> None:
     None are left out.
     """
     arrays = {}
-    for field in _FLOAT_FIELDS + _HALF_FIELDS + _INDEX_FIELDS:
-        value = getattr(model, field)
+    for key in _FLOAT_FIELDS + _HALF_FIELDS + _INDEX_FIELDS:
+        value = getattr(model, key)
         if value is None:
             continue
         dtype = np.int32
-        if field in _FLOAT_FIELDS:
+        if key in _FLOAT_FIELDS:
             dtype = np.float32
-        elif field in _HALF_FIELDS:
+        elif key in _HALF_FIELDS:
             dtype = np.float16
-        arrays[field] = np.asarray(value).astype(dtype)
+        arrays[key] = np.asarray(value).astype(dtype)
     for region, weight in (model.regions or {}).items():
         arrays[f"region_{region}"] = np.asarray(weight, np.float32)
     arrays["expression_names"] = np.array(model.expression_names, dtype=np.str_)
@@ -149,14 +171,9 @@ def _first_bytes(path: pathlib.Path) -> bytes:
 
 
 def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
-    # Opened here, because np.load and loadmat leave a damaged file open.
+    # Opened here, because np.load leaves a damaged file open.
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
-
-
-def _read_matlab(path: pathlib.Path) -> dict:
-    with open(path, "rb") as file:
-        return scipy.io.loadmat(file, simplify_cells=True)
 
 
 def _from_zip(path: pathlib.Path) -> MorphableModel:
@@ -166,42 +183,45 @@ def _from_zip(path: pathlib.Path) -> MorphableModel:
     return _own_model(path, arrays)
 
 
-def _from_matlab(path: pathlib.Path) -> RawModel:
-    values = guarded(path, "a MATLAB file", functools.partial(_read_matlab, path))
-    values = {key: value for key, value in values.items() if not key.startswith("__")}
+def _from_matlab(path: pathlib.Path, values: dict) -> RawModel:
+    """Tells the models that come in MATLAB files by the names of their arrays."""
+    model = values.get("model")
+    if isinstance(model, dict) and "shapeMU" in model:
+        return bfm_io.face3d(path, model)
+    if "meanshape" in values:
+        return bfm_io.deep3d(path, values)
     if "shapeMU" in values:
         return bfm_io.basel_2009(path, values)
     if "shp" in values:
         return lsfm_io.lyhm(path, values)
     if "components" in values:
         return lsfm_io.lsfm(path, values)
-    wanted = "'shapeMU' (Basel 2009), 'components' (LSFM) or 'shp' (LYHM)"
+    wanted = "'shapeMU' (Basel 2009), 'model' (face3d), 'meanshape' (Deep3D), "
+    wanted += "'components' (LSFM) or 'shp' (LYHM)"
     raise refuse(path, wanted, listed(values))
 
 
 def _own_model(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> MorphableModel:
     fields = {}
-    for field in _FLOAT_FIELDS + _HALF_FIELDS + _INDEX_FIELDS:
-        if field in arrays:
-            dtype = jnp.int32 if field in _INDEX_FIELDS else jnp.float32
-            fields[field] = jnp.asarray(arrays[field], dtype)
-        elif field not in _OPTIONAL_FIELDS:
-            raise refuse(path, f"{_OWN} with '{field}'", listed(arrays))
+    for key in _FLOAT_FIELDS + _HALF_FIELDS + _INDEX_FIELDS:
+        if key in arrays or key not in _OPTIONAL_FIELDS:
+            dtype = np.int32 if key in _INDEX_FIELDS else np.float32
+            fields[key] = field(path, arrays, key, _OWN).astype(dtype)
     _check_shapes(path, fields)
     regions = {
-        key.removeprefix("region_"): jnp.asarray(value, jnp.float32)
-        for key, value in arrays.items()
+        key.removeprefix("region_"): field(path, arrays, key, _OWN).astype(np.float32)
+        for key in arrays
         if key.startswith("region_")
     }
     return MorphableModel(
-        **fields,
-        regions=regions or None,
+        **{key: jnp.asarray(x) for key, x in fields.items()},
+        regions={key: jnp.asarray(x) for key, x in regions.items()} or None,
         expression_names=tuple(str(name) for name in arrays.get("expression_names", ())),
         name=str(arrays.get("name", path.stem)),
     )
 
 
-def _check_shapes(path: pathlib.Path, fields: dict[str, jnp.ndarray]) -> None:
+def _check_shapes(path: pathlib.Path, fields: dict[str, np.ndarray]) -> None:
     num_vertices = len(fields["mean"])
     num_identity = fields["identity_sigma"].size
     num_expression = fields["expression_sd"].size
@@ -213,12 +233,15 @@ def _check_shapes(path: pathlib.Path, fields: dict[str, jnp.ndarray]) -> None:
         "landmark_vertices": (NUM_LANDMARKS,),
         "path_vertices": (NUM_CONTOUR, *fields["path_weights"].shape[1:]),
     }
-    for field, shape in wanted.items():
-        if fields[field].shape != shape:
-            raise refuse(path, f"'{field}' of shape {shape}", f"{fields[field].shape}")
-    for field in ("triangles", "landmark_vertices", "path_vertices"):
-        if fields[field].size and int(fields[field].max()) >= num_vertices:
-            raise refuse(path, f"'{field}' below {num_vertices}", str(int(fields[field].max())))
+    if "landmark_corners" in fields or "landmark_weights" in fields:
+        wanted |= dict.fromkeys(("landmark_corners", "landmark_weights"), (NUM_LANDMARKS, 3))
+    for key, shape in wanted.items():
+        if key not in fields or fields[key].shape != shape:
+            found = fields[key].shape if key in fields else "none"
+            raise refuse(path, f"'{key}' of shape {shape}", f"{found}")
+    for key in ("triangles", "landmark_vertices", "landmark_corners", "path_vertices"):
+        if key in fields and fields[key].max(initial=0) >= num_vertices:
+            raise refuse(path, f"'{key}' below {num_vertices}", str(fields[key].max()))
 
 
 def _finished(raw: RawModel, path: pathlib.Path) -> MorphableModel:

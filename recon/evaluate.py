@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recon import fit, pose
 from recon.landmarks import Landmarks
-from recon.morphable import MorphableModel, face_shape
+from recon.morphable import MorphableModel, face_shape, landmark_embedding
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.mesh import vertex_normals
@@ -92,7 +92,9 @@ def score(
     is_scan = jnp.isnan(true_identity).any()
     placed = jnp.where(is_scan, _moved_onto(shape, true_vertices), shape)
     shift = head.translation / head.scale - true_head.translation / true_head.scale
-    missed = safe_norm(pose.project(head, shape[model.landmark_vertices]) - xy)
+    corners, weights = landmark_embedding(model)
+    points = jnp.einsum("lc,lci->li", weights, shape[corners])
+    missed = safe_norm(pose.project(head, points) - xy)
     is_present = model.landmark_vertices >= 0
     return Scores(
         alpha_error=alpha_error,

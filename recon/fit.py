@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from recon import contour, pose, residuals, splines
 from recon.landmarks import Landmarks, eye_distance
 from recon.levenberg_marquardt import solve_least_squares
-from recon.morphable import NUM_CONTOUR, MorphableModel
+from recon.morphable import NUM_CONTOUR, MorphableModel, landmark_embedding
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
@@ -81,7 +81,7 @@ def prepare(model: MorphableModel) -> FitModel:
         ],
         axis=-1,
     )
-    index = np.asarray(model.landmark_vertices)
+    point_corners, point_weights = map(np.asarray, landmark_embedding(model))
     corners, weights = np.asarray(model.path_vertices), np.asarray(model.path_weights, np.float64)
     points = np.einsum("pcw,pcwd->pcd", weights, mean[corners])
     blend = splines.natural_spline(corners.shape[1])
@@ -94,9 +94,10 @@ def prepare(model: MorphableModel) -> FitModel:
         np.broadcast_to([1.0, 0.0, 0.0], chain_corners.shape),
         chain_directions,
     )
+    landmark_rows = np.einsum("lc,lcik->lik", point_weights, columns[point_corners])
     return FitModel(
-        landmark_rows=jnp.asarray(columns[np.maximum(index, 0)], jnp.float32),
-        is_present=jnp.asarray(index >= 0, jnp.float32),
+        landmark_rows=jnp.asarray(landmark_rows, jnp.float32),
+        is_present=jnp.asarray(model.landmark_vertices >= 0, jnp.float32),
         path_frames=jnp.asarray(path_frames),
         chain_frames=jnp.asarray(chain_frames),
         path_blend=jnp.asarray(blend, jnp.float32),

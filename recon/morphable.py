@@ -28,6 +28,10 @@ class MorphableModel:
     landmark_vertices: jax.Array  # [68] int32, iBUG order; -1 where the model has no such point
     path_vertices: jax.Array  # [17, C, 3] int32, triangle corners of each control point
     path_weights: jax.Array  # [17, C, 3] barycentric weights
+    # Where landmarks lie inside triangles, their corners (-1 without one) and barycentric weights;
+    # `landmark_vertices` then names the nearest corner. None: they are vertices.
+    landmark_corners: jax.Array | None = None  # [68, 3] int32
+    landmark_weights: jax.Array | None = None  # [68, 3]
     albedo_mean: jax.Array | None = None  # [V, 3] in [0, 1]
     albedo_basis: jax.Array | None = None  # [V, 3, A]
     albedo_sigma: jax.Array | None = None  # [A]
@@ -50,6 +54,19 @@ def face_shape(model: MorphableModel, identity: jax.Array, expression: jax.Array
     k, e = identity.shape[-1], expression.shape[-1]
     shape = model.mean + model.identity_basis[..., :k] @ (model.identity_sigma[:k] * identity)
     return shape + model.expression_basis[..., :e] @ expression
+
+
+def landmark_embedding(model: MorphableModel) -> tuple[jax.Array, jax.Array]:
+    """Returns corners [68, 3] int32, vertex 0 where there is none, and barycentric weights [68, 3].
+
+    A landmark that is a vertex stands three times, with the weights 1, 0, 0.
+    """
+    if model.landmark_corners is None:
+        corners = jnp.tile(model.landmark_vertices[:, None], 3)
+        weights = jnp.tile(jnp.array([1.0, 0.0, 0.0]), (NUM_LANDMARKS, 1))
+    else:
+        corners, weights = model.landmark_corners, model.landmark_weights
+    return jnp.maximum(corners, 0), weights
 
 
 def with_modes(model: MorphableModel, num_identity: int, use_expression: bool) -> MorphableModel:

@@ -6,9 +6,19 @@ import struct
 import h5py
 import numpy as np
 import scipy.io
+import scipy.spatial
+
+from recon.assets import load_model
 
 RADII = np.array([0.075, 0.12, 0.1])  # metres
 COLOUR_SD = np.array([0.05, 0.02])
+
+
+def landmarks_on(mean):
+    """The vertices [68] of an ellipsoid that lie nearest to the default head's landmarks."""
+    default = load_model()
+    points = np.asarray(default.mean)[np.asarray(default.landmark_vertices)]
+    return scipy.spatial.cKDTree(mean).query(points)[1]
 
 
 class Head:
@@ -31,6 +41,7 @@ class Head:
         self.basis = np.linalg.qr(rng.normal(size=(self.mean.size, 3)))[0]
         self.expression_sd = np.array([0.02, 0.007])
         self.expression = np.linalg.qr(rng.normal(size=(self.mean.size, 2)))[0]
+        self.landmarks = landmarks_on(self.mean)
         self.colour = rng.uniform(0.2, 0.8, self.mean.shape)
         self.colour_basis = np.linalg.qr(rng.normal(size=(self.mean.size, 2)))[0]
 
@@ -45,9 +56,9 @@ def column(array, scale=1.0):
     return (np.asarray(array).reshape(-1, 1) * scale).astype(np.float32)
 
 
-def write_basel_2009(path, head, **changes):
+def basel_2009_values(head, **changes):
     """Micrometres, deviations called EV, colours in bytes, triangles 1-based and clockwise."""
-    values = {
+    return {
         "shapeMU": column(head.mean, 1e6),
         "shapePC": head.basis.astype(np.float32),
         "shapeEV": column(head.sd, 1e6),
@@ -57,7 +68,66 @@ def write_basel_2009(path, head, **changes):
         "tl": (head.triangles[:, [0, 2, 1]] + 1).astype(np.float64),
         "segbin": np.ones((len(head.mean), 4)),
     } | changes
+
+
+def write_basel_2009(path, head, **changes):
+    values = basel_2009_values(head, **changes)
     scipy.io.savemat(path, {k: v for k, v in values.items() if v is not None}, do_compression=True)
+
+
+def write_matlab_73(path, values):
+    """Writes arrays, and structs of arrays, as MATLAB's -v7.3: HDF5 with the axes turned."""
+
+    def put(group, values):
+        for name, value in values.items():
+            if isinstance(value, dict):
+                put(group.create_group(name), value)
+            elif value is not None:
+                group.create_dataset(
+                    name, data=np.atleast_2d(value).T, chunks=True, compression="gzip"
+                )
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        put(file, values)
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
+
+
+def face3d_values(head, **changes):
+    """Basel 2009 as face3d packs it: in a struct, with expressions; triangles along columns."""
+    model = {
+        "shapeMU": column(head.mean, 1e6) - 500.0,
+        "shapePC": head.basis.astype(np.float32),
+        "shapeEV": column(head.sd, 1e6),
+        "expMU": np.full((head.mean.size, 1), 500.0),
+        "expPC": head.expression * 1e3,
+        "expEV": column(head.expression_sd, 1e3),
+        "texMU": column(head.colour, 255),
+        "texPC": head.colour_basis.astype(np.float32),
+        "texEV": column(COLOUR_SD, 255),
+        "tri": (head.triangles[:, [0, 2, 1]] + 1).T.astype(np.float64),
+        "kpt_ind": head.landmarks[None] + 1,
+    }
+    return {"model": model | changes}
+
+
+def write_face3d(path, head, **changes):
+    scipy.io.savemat(path, face3d_values(head, **changes), do_compression=True)
+
+
+def write_deep3d(path, head, **changes):
+    """Decimetres; columns scaled by their deviations; triangles and landmarks count from 1."""
+    values = {
+        "meanshape": column(head.mean, 10).T,
+        "idBase": head.basis * head.sd * 10,
+        "exBase": head.expression * head.expression_sd * 10,
+        "meantex": column(head.colour, 255).T,
+        "texBase": head.colour_basis * COLOUR_SD * 255,
+        "tri": head.triangles.astype(np.float64) + 1,
+        "keypoints": head.landmarks[None] + 1,
+        "frontmask2_idx": np.arange(5.0)[:, None],
+    } | changes
+    scipy.io.savemat(path, {k: v for k, v in values.items() if v is not None})
 
 
 def write_basel_2017(path, head, version=(0, 9), mean_expression=0.0, named=None, without=None):

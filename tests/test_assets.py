@@ -13,12 +13,17 @@ import scipy.io
 from model_files import (
     COLOUR_SD,
     Head,
+    basel_2009_values,
     eos_bytes,
+    face3d_values,
     write_basel_2009,
     write_basel_2017,
+    write_deep3d,
     write_eos,
+    write_face3d,
     write_lsfm,
     write_lyhm,
+    write_matlab_73,
     write_obj,
 )
 
@@ -68,6 +73,26 @@ def test_basel_2009_is_read_in_metres_with_deviations_and_turned_triangles(tmp_p
     model = load_model(tmp_path / "01_MorphableModel.mat")
     assert_is_head(model, head)
     assert_has_colours(model, head)
+
+
+def test_basel_2009_saved_as_hdf5_is_the_same(tmp_path, head):
+    write_matlab_73(tmp_path / "m.mat", basel_2009_values(head))
+    model = load_model(tmp_path / "m.mat")
+    assert_is_head(model, head)
+    assert_has_colours(model, head)
+    write_matlab_73(tmp_path / "m.mat", face3d_values(head))
+    assert_is_head(load_model(tmp_path / "m.mat"), head, beta=[0.5, -2.0])
+
+
+@pytest.mark.parametrize("write", [write_face3d, write_deep3d])
+def test_what_others_made_of_basel_2009(tmp_path, head, write):
+    write(tmp_path / "m.mat", head)
+    model = load_model(tmp_path / "m.mat")
+    assert_is_head(model, head, beta=[0.5, -2.0])
+    assert_has_colours(model, head)
+    np.testing.assert_array_equal(model.landmark_vertices, head.landmarks)
+    np.testing.assert_array_equal(model.path_vertices[:, 0, 0], head.landmarks[:17])
+    np.testing.assert_array_equal(model.expression_bounds, [[-3, 3]] * 2)
 
 
 @pytest.mark.parametrize("version", [(0, 8), (0, 9), (1, 0), None])
@@ -310,6 +335,9 @@ def refusal(path):
 WRITERS = {
     "basel_2009.mat": write_basel_2009,
     "basel_2017.h5": write_basel_2017,
+    "face3d.mat": write_face3d,
+    "deep3d.mat": write_deep3d,
+    "newer.mat": lambda path, head: write_matlab_73(path, basel_2009_values(head)),
     "lsfm.mat": write_lsfm,
     "lyhm.mat": write_lyhm,
     "surrey.bin": write_eos,
@@ -333,10 +361,53 @@ def test_unrelated_content_is_refused_whatever_the_name(tmp_path, name):
         assert name in refusal(tmp_path / name)
 
 
-def test_newer_matlab_files_are_refused_with_the_remedy(tmp_path):
-    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512)
-    (tmp_path / "m.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n")
-    assert "-v7" in refusal(tmp_path / "m.mat")
+def test_what_is_no_model_file_is_named(tmp_path):
+    contents = {
+        "git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "web page": b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>",
+        "JSON": b'{"error": "forbidden"}',
+        "unpack": b"\x1f\x8b\x08" + bytes(100),
+        "no bytes": b"",
+    }
+    for word, content in contents.items():
+        for name in ("m.mat", "m.h5", "m.npz", "m.pkl"):
+            (tmp_path / name).write_bytes(content)
+            assert word in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_number_that_is_none_is_refused_anywhere(tmp_path, head, bad):
+    for key in ("shapePC", "shapeEV", "texMU", "texPC", "texEV", "tl"):
+        values = basel_2009_values(head)
+        values[key].flat[-1] = bad
+        write_basel_2009(tmp_path / "m.mat", head, **values)
+        assert f"'{key}'" in refusal(tmp_path / "m.mat")
+    for key in ("color/model/pcaBasis", "expression/model/pcaBasis", "shape/model/pcaBasis"):
+        write_basel_2017(tmp_path / "m.h5", head)
+        with h5py.File(tmp_path / "m.h5", "a") as file:
+            file[key][-1, -1] = bad
+        assert "NaN" in refusal(tmp_path / "m.h5")
+    uvs = np.zeros((len(head.mean), 2))
+    uvs[-1] = bad
+    write_eos(tmp_path / "m.bin", head, uvs=uvs)
+    assert "NaN" in refusal(tmp_path / "m.bin")
+    save_npz(tmp_path / "m.npz", load_model())
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = dict(file)
+    for key in ("identity_basis", "expression_sd", "region_face"):
+        changed = arrays[key].copy()
+        changed.flat[0] = bad
+        np.savez(tmp_path / "m.npz", **arrays | {key: changed})
+        assert f"'{key}'" in refusal(tmp_path / "m.npz")
+
+
+def test_zip_of_an_unknown_version_is_refused(tmp_path):
+    save_npz(tmp_path / "m.npz", load_model())
+    data = bytearray((tmp_path / "m.npz").read_bytes())
+    central = data.rindex(b"PK\x01\x02")
+    data[central + 6] = 99  # the version that is needed to unpack
+    (tmp_path / "m.npz").write_bytes(data)
+    assert "zip" in refusal(tmp_path / "m.npz")
 
 
 def test_missing_things_are_named(tmp_path, head):

@@ -64,7 +64,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "recon/levenberg_marquardt.py:solve_least_squares": "the solver's loop",
-    "recon/formats/raw_model.py:to_morphable": "one check for each field of a file",
     "render/gaussians.py:project_gaussians": "one formula for each field of a footprint",
     "scripts/benchmarks/taichi_mpm.py:_make_step": "kernels that taichi wants inside one function",
     "sim/checks.py:oscillation": "a fit with its refusals",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skimage import measure
 
 from recon import pose
-from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
+from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel, landmark_embedding
 from recon.pose import Pose
 from render.camera import Camera
 from render.rasterize import rasterize
@@ -50,7 +50,8 @@ EXACT = DetectorConfig(inner_px=0.0, contour_px=0.0, sliding_deg=0.0, hides=Fals
 class FaceOutline:
     """What the detector knows of a model."""
 
-    landmark_vertices: jax.Array  # [68] int32
+    inner_corners: jax.Array  # [51, 3] int32 of the inner landmarks
+    inner_weights: jax.Array  # [51, 3] barycentric
     triangles: jax.Array  # [T, 3] int32
     region: jax.Array  # [R, 2] int32 edges of the face, from `face_region`
     angles: jax.Array  # [17] of the contour points around the mean face's centre, from the front
@@ -64,9 +65,11 @@ def face_outline(model: MorphableModel) -> FaceOutline:
     """
     mean, index = np.asarray(model.mean), np.asarray(model.landmark_vertices)
     region = face_region(model)
+    corners, weights = landmark_embedding(model)
     local = mean[index[:NUM_CONTOUR]] - mean[index[NUM_CONTOUR:]].mean(0)
     return FaceOutline(
-        landmark_vertices=model.landmark_vertices,
+        inner_corners=corners[NUM_CONTOUR:],
+        inner_weights=weights[NUM_CONTOUR:],
         triangles=model.triangles,
         region=jnp.asarray(region),
         angles=jnp.asarray(np.arctan2(-local[:, 1], local[:, 0]), jnp.float32),
@@ -136,7 +139,7 @@ def detect(
     """Landmarks [68, 2] that a detector would find on a face [V, 3], without a picture of it."""
     key_inner, key_contour, key_slide, key_outlier, key_side = jax.random.split(key, 5)
     xy = pose.project(head, vertices)
-    exact = xy[face.landmark_vertices[NUM_CONTOUR:]]
+    exact = _inner_points(face, xy)
     inner = seen_places(face, vertices, head) if config.hides else exact
 
     # Each contour landmark keeps the direction that it has on the mean face seen from the front,
@@ -160,6 +163,11 @@ def detector_sigma(config: DetectorConfig) -> NDArray:
     return np.maximum(sigma, _LEAST_SIGMA)
 
 
+def _inner_points(face: FaceOutline, vertices: jax.Array) -> jax.Array:
+    """The inner landmarks [51, D] on a face, or on its projection [V, D]."""
+    return jnp.einsum("lc,lcd->ld", face.inner_weights, vertices[face.inner_corners])
+
+
 def seen_places(face: FaceOutline, vertices: jax.Array, head: Pose) -> jax.Array:
     """Pixels [51, 2] of the inner points; covered ones at the edge of what covers them.
 
@@ -167,7 +175,7 @@ def seen_places(face: FaceOutline, vertices: jax.Array, head: Pose) -> jax.Array
     the far corner of an eye ends on the bridge of the nose, or on the outline of the cheek.
     """
     turned = vertices @ head.rotation.T
-    points = turned[face.landmark_vertices[NUM_CONTOUR:]]
+    points = _inner_points(face, turned)
     center = jnp.mean(points, 0)
     camera = Camera(
         rotation=jnp.diag(jnp.array([1.0, -1.0, -1.0])),

@@ -23,6 +23,7 @@ BLENDSHAPE_SD = 0.15
 BLENDSHAPE_BOUNDS = (-0.1, 1.0)
 PCA_BOUNDS = (-3.0, 3.0)  # in standard deviations
 _TYPICAL_SIZE = 0.25  # metres; between a face mask (0.17) and a head with neck (0.34)
+_HUGE = 1e30  # its square is finite; no unit makes a head as large
 _MIRROR_TOLERANCE = 1e-3  # metres; a mesh is called symmetric up to this median distance
 
 
@@ -40,6 +41,8 @@ class RawModel:
     albedo_mean: NDArray | None = None  # [V, 3] in [0, 1] or [0, 255]
     albedo_modes: NDArray | None = None  # [V, 3, A] displacement of one standard deviation
     landmarks: NDArray | None = None  # [68] vertices, -1 where there is none
+    landmark_corners: NDArray | None = None  # [68, 3] vertices, in place of `landmarks`
+    landmark_weights: NDArray | None = None  # [68, 3] barycentric, of the corners
     uvs: NDArray | None = None  # [U, 2], v up
     uv_triangles: NDArray | None = None  # [T, 3]
     regions: dict[str, NDArray] | None = None  # name -> [V]
@@ -63,7 +66,24 @@ def guarded(path: Any, expected: str, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # parsers of binary formats raise anything on damaged input
         reason = str(error).strip() or "no reason given"
-        raise refuse(path, expected, f"{type(error).__name__}: {reason[:200]}") from error
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise refuse(path, expected, kind + reason[:200]) from error
+
+
+def foreign_kind(head: bytes) -> str | None:
+    """Says what a file of no model format is, by its first bytes, and the way out."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "no bytes"
+    if text.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer: `git lfs pull` brings the file itself"
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml")):
+        return "a web page: log in where the model comes from, and download the file itself"
+    if text.startswith((b"{", b"[")):
+        return "JSON, perhaps what a server answered: download the file itself"
+    if head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")):
+        return "a compressed file: unpack it first"
+    return None
 
 
 def listed(names: Iterable[str]) -> str:
@@ -78,6 +98,7 @@ def field(path: Any, values: dict, key: str, expected: str) -> NDArray:
     array = np.asarray(values[key])
     if array.dtype.kind not in "fiu":
         raise refuse(path, f"numbers in '{key}'", f"type {array.dtype}")
+    check_finite(path, {f"'{key}'": array})
     return array
 
 
@@ -94,8 +115,7 @@ def points(path: Any, key: str, vector: NDArray) -> NDArray:
     vector = np.asarray(vector, np.float32).ravel()
     if vector.size == 0 or vector.size % 3:
         raise refuse(path, f"a multiple of 3 numbers in '{key}'", str(vector.size))
-    if not np.isfinite(vector).all():
-        raise refuse(path, f"finite numbers in '{key}'", "NaN or infinity")
+    check_finite(path, {f"'{key}'": vector})
     return vector.reshape(-1, 3)
 
 
@@ -120,34 +140,15 @@ def to_morphable(raw: RawModel, path: Any) -> MorphableModel:
     Raises:
       ValueError: one line, when the arrays do not fit each other.
     """
-    num_vertices = len(raw.mean)
     expression = raw.expression_modes
     if expression is None:
-        expression = np.zeros((num_vertices, 3, 0), np.float32)
-    for what, array in (("identity", raw.identity_modes), ("expression", expression)):
-        if array.shape[:2] != (num_vertices, 3):
-            raise refuse(path, f"{what} modes of {num_vertices} vertices", f"shape {array.shape}")
-    landmarks = raw.landmarks
-    if landmarks is None:
-        landmarks = np.full(NUM_LANDMARKS, -1)
-    if landmarks.max() >= num_vertices or landmarks.min() < -1:
-        found = f"{landmarks.min()} to {landmarks.max()}"
-        raise refuse(path, f"landmarks between -1 and {num_vertices - 1}", found)
-
-    turn = _axes(raw.mean, landmarks).astype(np.float32)
+        expression = np.zeros((len(raw.mean), 3, 0), np.float32)
+    _check_numbers(raw, path)
+    _check_modes(raw.identity_modes, expression, raw, path)
+    landmarks = _landmarks(raw, path)
+    turn = _axes(raw.mean, landmarks["landmark_vertices"]).astype(np.float32)
     unit = np.float32(metres_per_unit(raw.mean, path))
     mean = raw.mean @ turn.T * unit
-    triangles, uv_triangles = _zero_based(raw, path), raw.uv_triangles
-    if uv_triangles is not None and (
-        uv_triangles.shape != triangles.shape
-        or uv_triangles.min() < 0
-        or uv_triangles.max() >= len(raw.uvs)
-    ):
-        found = f"{len(uv_triangles)} up to {uv_triangles.max(initial=0)}"
-        raise refuse(path, f"{len(triangles)} texture triangles below {len(raw.uvs)}", found)
-    if signed_volume(mean, triangles) < 0.0:
-        triangles = triangles[:, [0, 2, 1]]
-        uv_triangles = None if uv_triangles is None else uv_triangles[:, [0, 2, 1]]
     basis, sigma = _unit_columns(_turned(raw.identity_modes, turn, unit))
     fields = {
         "mean": mean,
@@ -155,18 +156,18 @@ def to_morphable(raw: RawModel, path: Any) -> MorphableModel:
         "identity_sigma": sigma,
         "expression_basis": _turned(expression, turn, unit),
         "path_weights": np.tile([1.0, 0.0, 0.0], (NUM_CONTOUR, NUM_CONTROL, 1)),
+        "landmark_weights": raw.landmark_weights,
         "uvs": raw.uvs,
         **_expression_prior(raw, expression.shape[-1]),
-        **_albedo(raw, num_vertices, path),
-    }
-    indices = {
-        "triangles": triangles,
-        "landmark_vertices": landmarks,
-        "path_vertices": np.zeros((NUM_CONTOUR, NUM_CONTROL, 3)),
-        "uv_triangles": uv_triangles,
-        "mirror": mirror_vertices(mean),
+        **_albedo(raw, len(mean), path),
     }
     regions = {name: jnp.asarray(x, jnp.float32) for name, x in (raw.regions or {}).items()}
+    indices = {
+        "path_vertices": np.zeros((NUM_CONTOUR, NUM_CONTROL, 3)),
+        "mirror": mirror_vertices(mean),
+        **landmarks,
+        **_faces(raw, mean, path),
+    }
     return MorphableModel(
         **{key: jnp.asarray(x, jnp.float32) for key, x in fields.items() if x is not None},
         **{key: jnp.asarray(x, jnp.int32) for key, x in indices.items() if x is not None},
@@ -174,6 +175,14 @@ def to_morphable(raw: RawModel, path: Any) -> MorphableModel:
         expression_names=raw.expression_names,
         name=raw.name,
     )
+
+
+def check_finite(path: Any, fields: dict[str, NDArray]) -> None:
+    """Refuses a model with a NaN or an infinity anywhere: a fit would end in nothing but NaN."""
+    for key, array in fields.items():
+        if array.size and not -_HUGE < float(array.min()) <= float(array.max()) < _HUGE:
+            bad = array.size - int((np.abs(array.astype(np.float64)) < _HUGE).sum())
+            raise refuse(path, "finite numbers", f"{bad} NaN, infinite or huge in its {key}")
 
 
 def metres_per_unit(mean: NDArray, path: Any) -> float:
@@ -204,10 +213,62 @@ def mirror_vertices(mean: NDArray) -> NDArray | None:
     return nearest if np.median(distance) < _MIRROR_TOLERANCE else None
 
 
+def _check_numbers(raw: RawModel, path: Any) -> None:
+    arrays = dict(raw.regions or {})
+    for key, value in vars(raw).items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            arrays[key.replace("_", " ")] = value
+    check_finite(path, arrays)
+
+
+def _check_modes(identity: NDArray, expression: NDArray, raw: RawModel, path: Any) -> None:
+    for what, array in (("identity", identity), ("expression", expression)):
+        if array.shape[:2] != (len(raw.mean), 3):
+            found = f"shape {array.shape}"
+            raise refuse(path, f"{what} modes of {len(raw.mean)} vertices", found)
+
+
+def _landmarks(raw: RawModel, path: Any) -> dict[str, NDArray]:
+    """Returns the vertex of each landmark and, where they lie in triangles, their corners."""
+    last = len(raw.mean) - 1
+    vertices, corners = raw.landmarks, raw.landmark_corners
+    if corners is not None:
+        weights = np.asarray(raw.landmark_weights)
+        if not np.allclose(weights.sum(axis=1), 1.0, atol=1e-2):
+            off = float(np.abs(weights.sum(axis=1) - 1.0).max())
+            raise refuse(path, "landmarks whose barycentric weights add up to 1", f"{off:.2g} off")
+        vertices = np.take_along_axis(corners, weights.argmax(axis=1)[:, None], axis=1)[:, 0]
+    elif vertices is None:
+        vertices = np.full(NUM_LANDMARKS, -1)
+    named = vertices if corners is None else corners
+    if named.max() > last or named.min() < -1:
+        found = f"{named.min()} to {named.max()}"
+        raise refuse(path, f"landmarks between -1 and {last}", found)
+    found = {"landmark_vertices": vertices}
+    return found if corners is None else found | {"landmark_corners": corners}
+
+
+def _faces(raw: RawModel, mean: NDArray, path: Any) -> dict[str, NDArray | None]:
+    """Returns the triangles and those of the texture, counter-clockwise from outside."""
+    triangles, uv_triangles = _zero_based(raw, path), raw.uv_triangles
+    if uv_triangles is not None and (
+        uv_triangles.shape != triangles.shape
+        or uv_triangles.min() < 0
+        or uv_triangles.max() >= len(raw.uvs)
+    ):
+        found = f"{len(uv_triangles)} up to {uv_triangles.max(initial=0)}"
+        raise refuse(path, f"{len(triangles)} texture triangles below {len(raw.uvs)}", found)
+    if signed_volume(mean, triangles) < 0.0:
+        triangles = triangles[:, [0, 2, 1]]
+        uv_triangles = None if uv_triangles is None else uv_triangles[:, [0, 2, 1]]
+    return {"triangles": triangles, "uv_triangles": uv_triangles}
+
+
 def _zero_based(raw: RawModel, path: Any) -> NDArray:
     triangles = np.asarray(raw.triangles)
     if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
         raise refuse(path, "triangles [T, 3]", f"shape {triangles.shape}")
+    check_finite(path, {"triangles": triangles})
     triangles = triangles.astype(np.int64) - raw.first_index
     least, most = triangles.min(), triangles.max()
     if least < 0 or most >= len(raw.mean):
