@@ -3,13 +3,15 @@
 | file | format |
 | --- | --- |
 | `default` | the head that ships with the package |
-| `.npz` | this package's own, or a packed ICT head |
+| `.npz` | this package's own, a packed ICT head, or FLAME |
+| `.pkl` | FLAME, its landmarks' embedding beside it |
 | `.mat` | Basel 2009 and what face3d and Deep3DFace made of it, LSFM, LYHM; any version from 5 on |
 | `.h5` | Basel 2017 and 2019 (statismo) |
 | `.bin` | eos, such as the Surrey Face Model |
-| folder | ICT-FaceKit light (`generic_neutral_mesh.obj`, `identity000.obj`, ...) |
+| folder | ICT-FaceKit light (`generic_neutral_mesh.obj`, ...) or FLAME (`generic_model.pkl`, ...) |
 
-The format is told by the content, not by the name. Pickles are never opened: reading one runs it.
+The format is told by the content, not by the name. Nothing in a pickle is executed: see
+`formats.pickle_io`.
 
 Units: metres and [0, 1] albedo in memory, whatever the file held.
 """
@@ -28,7 +30,8 @@ from recon.contour_paths.rule import (
     landmark_misfit,
     path_template,
 )
-from recon.formats import bfm_io, eos_io, ict_io, lsfm_io, matlab_io
+from recon.formats import bfm_io, eos_io, flame_io, ict_io, lsfm_io, matlab_io
+from recon.formats.pickle_io import is_pickle, read_pickle
 from recon.formats.raw_model import (
     RawModel,
     field,
@@ -38,7 +41,7 @@ from recon.formats.raw_model import (
     refuse,
     to_morphable,
 )
-from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel
+from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel, landmark_embedding
 from render.files_io import replacing
 
 _DATA = pathlib.Path(__file__).parent / "data"
@@ -76,7 +79,7 @@ _OPTIONAL_FIELDS = (
     "mirror",
 )
 _OWN = "a model saved by save_npz"
-_FORMATS = "a face model (.npz, .mat, .h5, .bin or an ICT-FaceKit folder)"
+_FORMATS = "a face model (.npz, .pkl, .mat, .h5, .bin or a folder of ICT-FaceKit or FLAME)"
 _MOST_MISFIT = (
     0.3  # ICT against the default head: 0.08; a list that fits another mesh: 0.7 and more
 )
@@ -106,15 +109,20 @@ def load_model(source: str | os.PathLike = "default") -> MorphableModel:
 
 def _load(path: pathlib.Path) -> MorphableModel:
     if path.is_dir():
-        folder = ict_io.find_folder(path)
-        if folder is None:
-            raise refuse(path, "an ICT-FaceKit folder", "no generic_neutral_mesh.obj in it")
-        return _finished(ict_io.read_ict(folder), path)
+        if folder := ict_io.find_folder(path):
+            return _finished(ict_io.read_ict(folder), path)
+        file = flame_io.find_model(path)
+        if file is None:
+            found = "neither generic_neutral_mesh.obj nor generic_model.pkl in it"
+            raise refuse(path, "a folder of ICT-FaceKit or FLAME", found)
+        path = file
     head = _first_bytes(path)
     if head.startswith(_ZIP_MAGIC):
         return _from_zip(path)
     if found := foreign_kind(head):
         raise refuse(path, _FORMATS, found)
+    if is_pickle(head) or path.suffix == ".pkl":
+        return _finished(_from_pickle(path), path)
     if head.startswith((_HDF5_MAGIC, _MATLAB_73)):
         if bfm_io.is_statismo(path):
             return _finished(bfm_io.read_statismo(path), path)
@@ -180,7 +188,16 @@ def _from_zip(path: pathlib.Path) -> MorphableModel:
     arrays = guarded(path, _OWN, functools.partial(_read_zip, path))
     if "modes" in arrays and "tri" in arrays:
         return _finished(ict_io.ict_npz(path, arrays), path)
+    if flame_io.is_flame(arrays):
+        return _finished(flame_io.flame(path, arrays), path)
     return _own_model(path, arrays)
+
+
+def _from_pickle(path: pathlib.Path) -> RawModel:
+    values = read_pickle(path)
+    if not flame_io.is_flame(values):
+        raise refuse(path, "'v_template' and 'shapedirs' (FLAME)", listed(values))
+    return flame_io.flame(path, values)
 
 
 def _from_matlab(path: pathlib.Path, values: dict) -> RawModel:
@@ -265,13 +282,12 @@ def _finished(raw: RawModel, path: pathlib.Path) -> MorphableModel:
 
 def _check_landmarks(model: MorphableModel, path: pathlib.Path) -> None:
     """Refuses a mesh that is told by its number of vertices but keeps them in another order."""
-    vertices = np.asarray(model.landmark_vertices)
-    known = vertices >= 0
+    known = np.asarray(model.landmark_vertices) >= 0
     if known.sum() < MIN_COMMON:
         return
-    misfit = landmark_misfit(
-        _default_template().landmarks[known], np.asarray(model.mean)[vertices[known]]
-    )
+    corners, weights = map(np.asarray, landmark_embedding(model))
+    points = np.einsum("lc,lci->li", weights, np.asarray(model.mean)[corners])
+    misfit = landmark_misfit(_default_template().landmarks[known], points[known])
     if misfit > _MOST_MISFIT:
         found = f"them {misfit:.0%} off; are the vertices in another order?"
         raise refuse(path, f"the landmarks of a face, {_MOST_MISFIT:.0%} off at most", found)

@@ -485,7 +485,7 @@ class _Trap:
         return pathlib.Path.touch, (pathlib.Path(_Trap.path),)
 
 
-def test_pickles_are_never_opened(tmp_path):
+def test_pickles_are_never_executed(tmp_path):
     _Trap.path = str(tmp_path / "opened")
     (tmp_path / "flame.pkl").write_bytes(pickle.dumps(_Trap()))
     refusal(tmp_path / "flame.pkl")

@@ -209,14 +209,14 @@ def _numbered(modes: NDArray) -> tuple[str, ...]:
     return tuple(f"pca_{i}" for i in range(modes.shape[-1]))
 
 
-def _landmarks(path, values, key, num_vertices, expected) -> NDArray:
+def _landmarks(path, values, name, num_vertices, expected) -> NDArray:
     """The published landmarks [68] of the mesh; where there are none, the file's, from 1."""
     known = landmark_maps.known_landmarks(num_vertices)
-    if key not in values or (known >= 0).any():
+    if name not in values or (known >= 0).any():
         return known
-    own = field(path, values, key, expected).ravel().astype(np.int64) - 1
+    own = field(path, values, name, expected).ravel().astype(np.int64) - 1
     if own.size != NUM_LANDMARKS:
-        raise refuse(path, f"{NUM_LANDMARKS} landmarks in '{key}'", str(own.size))
+        raise refuse(path, f"{NUM_LANDMARKS} landmarks in '{name}'", str(own.size))
     return own
 
 
