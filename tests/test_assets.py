@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.io
+from flame_files import write_flame
 from model_files import (
     COLOUR_SD,
     Head,
@@ -29,7 +30,7 @@ from model_files import (
 
 from recon.assets import load_model, load_npz, save_npz
 from recon.formats import ict_io, landmark_maps
-from recon.formats.raw_model import signed_volume
+from recon.formats.raw_model import ModelFileError, signed_volume
 from recon.morphable import face_shape
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
@@ -341,6 +342,7 @@ WRITERS = {
     "lsfm.mat": write_lsfm,
     "lyhm.mat": write_lyhm,
     "surrey.bin": write_eos,
+    "generic_model.pkl": write_flame,
     "own.npz": lambda path, head: save_npz(path, load_model()),
 }
 
@@ -352,6 +354,44 @@ def test_cut_files_are_refused(tmp_path, head, name, share):
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: int(share * len(data))])
     assert name in refusal(tmp_path / name)
+
+
+def mutated(rng, data):
+    """A copy with some bytes changed, most near the front, and at times a piece lost or doubled."""
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 9)):
+        place = int(len(data) * rng.random() ** rng.choice([1, 4]))
+        data[place] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.integers(256)])
+    kind, (start, end) = rng.integers(6), np.sort(rng.integers(len(data), size=2))
+    if kind == 0:
+        del data[start : min(end, start + 40)]
+    elif kind == 1:
+        data[start:start] = data[start : min(end, start + 40)]
+    elif kind == 2:
+        del data[start:]
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", WRITERS)
+def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path, name):
+    coarse = Head(rows=8, columns=12) if name == "generic_model.pkl" else Head()
+    WRITERS[name](tmp_path / name, coarse)
+    victims = [path for path in tmp_path.iterdir() if path.suffix != ".json"]
+    contents = {path: path.read_bytes() for path in victims}
+    rng = np.random.default_rng(list(name.encode()))
+    num_refused = 0
+    for _ in range(40):
+        for path in victims:
+            path.write_bytes(mutated(rng, contents[path]))
+            try:
+                model = load_model(tmp_path / name)
+                assert np.isfinite(np.asarray(model.identity_basis)).all()
+            except ModelFileError as error:
+                num_refused += 1
+                assert "\n" not in str(error)
+            path.write_bytes(contents[path])
+    assert num_refused > 5
 
 
 @pytest.mark.parametrize("name", WRITERS)
