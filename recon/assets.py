@@ -36,13 +36,12 @@ from recon.formats.raw_model import (
     RawModel,
     field,
     foreign_kind,
-    guarded,
     listed,
     refuse,
     to_morphable,
 )
 from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel, landmark_embedding
-from render.files_io import replacing
+from render.files_io import read_arrays, replacing
 
 _DATA = pathlib.Path(__file__).parent / "data"
 _DEFAULT = _DATA / "default_head.npz"
@@ -167,7 +166,7 @@ def load_npz(path: str | os.PathLike) -> MorphableModel:
     """
     path = pathlib.Path(path)
     _first_bytes(path)
-    return _own_model(path, guarded(path, _OWN, functools.partial(_read_zip, path)))
+    return _own_model(path, read_arrays(path, _OWN))
 
 
 def _first_bytes(path: pathlib.Path) -> bytes:
@@ -178,14 +177,8 @@ def _first_bytes(path: pathlib.Path) -> bytes:
         raise refuse(path, _FORMATS, error.strerror or type(error).__name__) from error
 
 
-def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
-    # Opened here, because np.load leaves a damaged file open.
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
-
-
 def _from_zip(path: pathlib.Path) -> MorphableModel:
-    arrays = guarded(path, _OWN, functools.partial(_read_zip, path))
+    arrays = read_arrays(path, _OWN)
     if "modes" in arrays and "tri" in arrays:
         return _finished(ict_io.ict_npz(path, arrays), path)
     if flame_io.is_flame(arrays):

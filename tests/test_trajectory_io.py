@@ -214,6 +214,10 @@ def test_a_trajectory_that_is_not_of_the_scene_is_refused(tmp_path, trajectory, 
 def test_no_file_and_no_archive_are_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a trajectory, found nothing at"):
         read_trajectory(tmp_path / "a.npz", 4)
-    (tmp_path / "a.npz").write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match="found a broken file"):
-        read_trajectory(tmp_path / "a.npz", 4)
+    write_trajectory(tmp_path / "a.npz", moves())
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 6] = 99  # the version of zip that is needed to unpack
+    for content in (b"nothing of the kind", bytes(data)):
+        (tmp_path / "a.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="found a broken file"):
+            read_trajectory(tmp_path / "a.npz", 4)

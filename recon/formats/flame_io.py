@@ -18,8 +18,9 @@ import scipy.sparse.csgraph
 from numpy.typing import NDArray
 
 from recon.formats.pickle_io import is_pickle, read_pickle
-from recon.formats.raw_model import RawModel, field, foreign_kind, guarded, points, refuse
+from recon.formats.raw_model import RawModel, field, foreign_kind, points, refuse
 from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS
+from render import files_io
 
 _FLAME = "a FLAME model"
 _NUM_IDENTITY = 300  # columns of `shapedirs`; those after are expressions
@@ -47,7 +48,7 @@ def find_model(folder: pathlib.Path) -> pathlib.Path | None:
     return next((path for path in found if path.suffix in (".pkl", ".npz")), None)
 
 
-def read_arrays(path: os.PathLike) -> dict[str, NDArray]:
+def read_file(path: os.PathLike) -> dict[str, NDArray]:
     """Reads the named arrays of a `.pkl`, `.npy` or `.npz` of FLAME; nothing is executed.
 
     Raises:
@@ -60,12 +61,7 @@ def read_arrays(path: os.PathLike) -> dict[str, NDArray]:
         raise refuse(path, f"{_FLAME} or its landmarks", found)
     if is_pickle(head) or path.suffix == ".npy":
         return read_pickle(path)
-
-    def read():
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-
-    return guarded(path, "an .npz of arrays", read)
+    return files_io.read_arrays(path, "an .npz of arrays")
 
 
 def flame(path: os.PathLike, values: dict) -> RawModel:
@@ -111,7 +107,7 @@ def _landmarks(path: pathlib.Path, triangles: NDArray) -> tuple[NDArray, NDArray
     if file is None:
         found = "no embedding of landmarks in its folder"
         raise refuse(path, f"{_FLAME} with {_HINT} beside it", found)
-    values = read_arrays(file)
+    values = read_file(file)
     if _ALL[0] in values:
         face, weights = _embedding(file, values, _ALL, 1)
     else:
@@ -139,7 +135,7 @@ def _contour(path: pathlib.Path, file: pathlib.Path, values: dict) -> tuple[NDAr
         if file is None:
             weights = np.tile(np.float32([1.0, 0.0, 0.0]), (NUM_CONTOUR, 1))
             return np.full(NUM_CONTOUR, -1), weights
-        values = read_arrays(file)
+        values = read_file(file)
     face, weights = _embedding(file, values, names, 2)
     if face.shape[1] != NUM_CONTOUR:
         raise refuse(file, f"{NUM_CONTOUR} points of the contour", str(face.shape[1]))
