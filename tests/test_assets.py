@@ -35,6 +35,7 @@ from recon.morphable import face_shape
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
 ICT_NPZ = SHARED / "data" / "ict" / "ict_head_100.npz"
+CASES = SHARED / "data" / "hand_cases" / "models"
 ICT_FOLDER = SHARED / "data" / "ict" / "FaceXModel"
 
 
@@ -439,6 +440,17 @@ def test_a_number_that_is_none_is_refused_anywhere(tmp_path, head, bad):
         changed.flat[0] = bad
         np.savez(tmp_path / "m.npz", **arrays | {key: changed})
         assert f"'{key}'" in refusal(tmp_path / "m.npz")
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="needs files that people had")
+def test_files_that_people_had():
+    for name, num_expressions in (("bfm09_v73.mat", 0), ("face3d_BFM.mat", 5)):
+        model = load_model(CASES / name)
+        assert model.mean.shape == (3448, 3) and model.expression_sd.size == num_expressions
+        assert signed_volume(np.asarray(model.mean), np.asarray(model.triangles)) > 0
+        assert 0.1 < float(np.ptp(model.mean[:, 1])) < 0.4
+    assert "web page" in refusal(CASES / "html.mat")
+    assert "numbers of type 0" in refusal(CASES / "kills_the_reader.mat")
 
 
 def test_zip_of_an_unknown_version_is_refused(tmp_path):
