@@ -27,8 +27,9 @@ from jax import lax
 from sim import boundary
 from sim.boundary import Conditions
 from sim.constitutive import LAWS
+from sim.grid import GridConfig
 from sim.material import Material, lame_parameters
-from sim.substep import GridConfig, Lanes, Properties, substep
+from sim.substep import Lanes, Properties, substep
 from sim.transfer import MARGIN
 
 _CPU_CHUNK = 500  # the windows of so many particles stay in the second cache

@@ -14,7 +14,6 @@ Axes: K chunks, B particles of a chunk, G nodes per side. SI units. Grid and win
 Sources: Hu et al. 2018 (MLS-MPM, the stress term); Jiang et al. 2015, 2017 (APIC; RPIC damping).
 """
 
-import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ from render.stages import stage
 from sim import transfer
 from sim.boundary import Conditions, constrain
 from sim.constitutive import LAWS, Law
-
-_NO_MASS = 1e-30  # kilograms: less is nothing
+from sim.grid import GridConfig, grid_velocity, grid_velocity_transposed
 
 
 class Lanes(NamedTuple):
@@ -47,23 +45,6 @@ class Properties(NamedTuple):
     mass: jax.Array  # [K, B] kg
     volume: jax.Array  # [K, B] m^3
     parameters: dict[str, jax.Array]  # [K, B] each, those that the law reads
-
-
-@dataclasses.dataclass(frozen=True)
-class GridConfig:
-    """The grid, and what it takes from the motion."""
-
-    num_nodes: int = 32  # G, per side
-    side: float = 1.0  # metres
-    rpic_damping: float = 0.0  # share of the affine motion's stretch that is lost, 0 to 1
-    pic_damping: float = 0.0  # share of all affine motion that is lost; 1 is PIC
-    velocity_scale: float = 1.0  # of the grid's velocity in each step; below one it damps
-    forward_mode: bool = False  # differentiable by `jax.jvp` in place of `jax.vjp`
-
-    @property
-    def dx(self) -> float:
-        """Spacing of the nodes, metres."""
-        return self.side / self.num_nodes
 
 
 def substep(
@@ -103,7 +84,7 @@ _reversible_substep = jax.custom_vjp(_plain_substep, nondiff_argnums=(5, 6))
 
 def _forward(lanes, properties, conditions, time, dt, laws, config):
     grid = _p2g(lanes, properties, dt, laws, config)
-    velocity = _grid_velocity(grid, conditions, time, dt, config)
+    velocity = grid_velocity(grid, conditions, time, dt, config)
     moved = []
     for group, props, name in zip(lanes, properties, laws, strict=True):
         law = LAWS[name]
@@ -209,35 +190,6 @@ def _advance_stage(law: Law, config: GridConfig):
     return advance
 
 
-def _grid_velocity(grid, conditions, time, dt, config) -> jax.Array:
-    u = stage(_velocity, static_argnums=2)(grid, dt * conditions.gravity, config.velocity_scale)
-    return stage(lambda u, *args: constrain(u, *args, config.dx))(u, conditions, time, dt)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _velocity(grid, gain, scale) -> jax.Array:
-    """Momentum over mass, the gain of a step, and damping; the first channel has no meaning."""
-    nodes = grid.reshape(-1, 4)
-    u = scale * (nodes / jnp.maximum(nodes[:, :1], _NO_MASS) + _channels(gain))
-    return u.reshape(grid.shape)
-
-
-@_velocity.defjvp
-def _velocity_jvp(scale, primals, tangents):
-    # By hand: the derivative of a quotient has 1 / m^2, which is too large for float32 where a
-    # particle barely touches a node.
-    (grid, gain), (grid_dot, gain_dot) = primals, tangents
-    nodes, nodes_dot = grid.reshape(-1, 4), grid_dot.reshape(-1, 4)
-    inverse = 1.0 / jnp.maximum(nodes[:, :1], _NO_MASS)
-    u_dot = (nodes_dot - nodes * inverse * nodes_dot[:, :1]) * inverse
-    u_dot = scale * (u_dot + _channels(gain_dot))
-    return _velocity(grid, gain, scale), u_dot.reshape(grid.shape)
-
-
-def _channels(vector: jax.Array) -> jax.Array:
-    return jnp.concatenate([jnp.zeros(1, vector.dtype), vector])
-
-
 def _substep_forward(lanes, properties, conditions, time, dt, laws, config):
     moved, grid = _forward(lanes, properties, conditions, time, dt, laws, config)
     saved = lanes, properties, conditions, time, dt, tuple(group.C for group in moved), grid
@@ -246,7 +198,7 @@ def _substep_forward(lanes, properties, conditions, time, dt, laws, config):
 
 def _substep_backward(laws, config, saved, cotangents):
     lanes, properties, conditions, time, dt, moved_C, grid = saved
-    velocity = _grid_velocity(grid, conditions, time, dt, config)
+    velocity = grid_velocity(grid, conditions, time, dt, config)
 
     grid_bar, partial = jnp.zeros_like(grid), []
     for group, props, C, bar, name in zip(
@@ -256,7 +208,9 @@ def _substep_backward(laws, config, saved, cotangents):
         grid_bar, group_bar = lax.scan(transposed, grid_bar, (group, props.parameters, C, bar))
         partial.append(group_bar)
 
-    grid_bar, conditions_bar = _grid_transposed(grid, grid_bar, conditions, time, dt, config)
+    grid_bar, conditions_bar = grid_velocity_transposed(
+        grid, grid_bar, conditions, time, dt, config
+    )
     lanes_bar, properties_bar = [], []
     for group, props, bar, name in zip(lanes, properties, partial, laws, strict=True):
         transposed = functools.partial(_p2g_transposed, LAWS[name], config, grid_bar, dt)
@@ -301,35 +255,6 @@ def _advance_transposed(law: Law, config: GridConfig):
         return v_bar, C_bar, *own
 
     return transposed
-
-
-def _grid_transposed(grid, velocity_bar, conditions, time, dt, config):
-    """Gives the cotangent of the grid's velocity to mass and momentum, and to the conditions."""
-    scale, gain = config.velocity_scale, dt * conditions.gravity
-
-    @stage
-    def freed(u, velocity_bar, conditions):
-        _, pull = jax.vjp(lambda u, c: constrain(u, c, time, dt, config.dx), u, conditions)
-        return pull(velocity_bar)
-
-    @stage
-    def given(grid, u_bar):
-        # By hand: a node's mass squared may be too small for float32.
-        nodes, u_bar = grid.reshape(-1, 4), scale * u_bar.reshape(-1, 4)
-        inverse = 1.0 / jnp.maximum(nodes[:, :1], _NO_MASS)
-        momentum_bar = u_bar * inverse
-        return momentum_bar, momentum_bar * nodes * inverse
-
-    @stage
-    def joined(momentum_bar, product):
-        mass_bar = -(product[:, 1:2] + product[:, 2:3] + product[:, 3:4])
-        return jnp.where(np.arange(4) > 0, momentum_bar, mass_bar).reshape(grid.shape)
-
-    u = stage(_velocity, static_argnums=2)(grid, gain, scale)
-    u_bar, conditions_bar = freed(u, velocity_bar, conditions)
-    pull = dt * scale * jnp.sum(u_bar.reshape(-1, 4), 0)[1:]
-    conditions_bar = conditions_bar.replace(gravity=conditions_bar.gravity + pull)
-    return joined(*given(grid, u_bar)), conditions_bar
 
 
 def _p2g_transposed(law, config, grid_bar, dt, chunk):
@@ -399,7 +324,7 @@ def substep_reference(lanes, properties, conditions, time, dt, laws, config):
 
     mass = grid[..., :1]
     u = jnp.where(mass > 0, grid / jnp.where(mass > 0, mass, 1.0), 0.0)
-    u = config.velocity_scale * (u + dt * _channels(conditions.gravity))
+    u = config.velocity_scale * (u + dt * jnp.pad(conditions.gravity, (1, 0)))
     u = constrain(u.reshape(size, size, -1), conditions, time, dt, dx).reshape(grid.shape)[..., 1:]
 
     moved = []

@@ -7,10 +7,10 @@ import pytest
 
 from sim.boundary import hold_particles, push_particles
 from sim.conditions import make_conditions
+from sim.grid import GridConfig
 from sim.material import Material
 from sim.mpm import MpmConfig, initial_state, rollout
 from sim.scene_conditions import CONDITIONS, TotalForce
-from sim.substep import GridConfig
 
 pytestmark = pytest.mark.compiles
 

@@ -60,7 +60,6 @@ LONG_FILES = {
     "render/capture_io.py": "five formats of captures",
     "sim/checks.py": "every figure of the report",
     "sim/polar.py": "the decomposition with its derivatives",
-    "sim/substep.py": "the step, its derivative and its twin",
 }
 LONG_FUNCTIONS = {
     "recon/levenberg_marquardt.py:solve_least_squares": "the solver's loop",

@@ -8,7 +8,8 @@ import pytest
 from render import stages
 from sim.boundary import BoundingBox, Conditions, Cuboid, Sphere, Surface, Wind
 from sim.constitutive import LAWS
-from sim.substep import GridConfig, Lanes, Properties, substep, substep_reference
+from sim.grid import GridConfig
+from sim.substep import Lanes, Properties, substep, substep_reference
 
 pytestmark = pytest.mark.compiles
 
