@@ -201,55 +201,6 @@ def _matrix_of(q):
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
-@jax.custom_jvp
-def svd(F: Matrix) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
-    """Singular value decomposition F = U diag(sigma) V^T with proper rotations U and V.
-
-    Args:
-      F: nine arrays [...].
-
-    Returns:
-      U, the three singular values from the largest down, and V. The last value is negative where F
-      is inverted. Derivatives of U and V are exact where values are apart; where two are equal
-      that part of the derivative which they leave open is zero.
-    """
-    U, V = _singular_vectors(F)
-    sigma = stage(_diagonal)(U, stage(multiply)(F, V))
-    return stage(_sorted)(U, sigma, V)
-
-
-@svd.defjvp
-def _svd_jvp(primals, tangents):
-    (F,), (F_dot,) = primals, tangents
-    U, sigma, V = svd(F)
-    FV = multiply(F_dot, V)
-    mixed = _off_diagonal(U, FV)
-    turns_U, turns_V = [], []
-    for k, (i, j) in enumerate(_PAIRS):
-        upper, lower = mixed[2 * k : 2 * k + 2]
-        gap, size = sigma[j] - sigma[i], jnp.abs(sigma[i]) + jnp.abs(sigma[j])
-        is_equal = jnp.abs(gap) <= 10.0 * jnp.finfo(gap.dtype).eps * size
-        both = jnp.where(is_equal, 0.0, (upper + lower) / jnp.where(is_equal, 1.0, gap))
-        apart = (upper - lower) / _apart_from_zero(sigma[i], sigma[j])
-        turns_U.append(0.5 * (both + apart))
-        turns_V.append(0.5 * (both - apart))
-    turned = (_turn(A, [-t[2], t[1], -t[0]]) for A, t in ((U, turns_U), (V, turns_V)))
-    U_dot, V_dot = turned
-    return (U, sigma, V), (U_dot, _diagonal(U, FV), V_dot)
-
-
-def _sorted(U, sigma, V):
-    U, sigma, V = list(U), list(sigma), list(V)
-    for i, j in ((0, 1), (1, 2), (0, 1)):
-        swap = sigma[i] < sigma[j]
-        sigma[i], sigma[j] = (pick(sigma[i], sigma[j]) for pick in (jnp.maximum, jnp.minimum))
-        for A in (U, V):
-            for k in (0, 3, 6):  # one changes sign, so that both stay rotations
-                left, right = A[k + i], A[k + j]
-                A[k + i], A[k + j] = jnp.where(swap, right, left), jnp.where(swap, -left, right)
-    return U, sigma, V
-
-
 class Frame(NamedTuple):
     """F = U diag(sigma) V^T, as a frame in which to differentiate functions of F.
 

@@ -59,7 +59,6 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LONG_FILES = {
     "render/capture_io.py": "five formats of captures",
     "sim/checks.py": "every figure of the report",
-    "sim/polar.py": "the decomposition with its derivatives",
 }
 LONG_FUNCTIONS = {
     "recon/levenberg_marquardt.py:solve_least_squares": "the solver's loop",
