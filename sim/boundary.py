@@ -9,6 +9,8 @@ Sources: Xie et al. 2024 (PhysGaussian: the kinds of scene files); Stomakhin et 
 (friction on the grid).
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from render.stages import stage
 WALL_CELLS = 3  # nodes from the edge of the grid to the walls of a bounding box
 _RESET_STEPS = 15  # that matter is held after a cuboid has gone
 _CUT_DRAG = 0.3  # of the velocity along a "cut" surface that is left
+
+_Vector = Sequence[jax.Array]  # three, along x, y and z, that broadcast to [G, G, G]
 
 
 @struct.dataclass
@@ -163,7 +167,7 @@ def _merge(*channels: jax.Array) -> jax.Array:
     return jnp.stack(channels, -1).reshape(*channels[0].shape[:2], -1)
 
 
-def _nodes(size: int, dx: float, dtype) -> list[jax.Array]:
+def _nodes(size: int, dx: float, dtype: np.dtype) -> _Vector:
     """Places of the nodes along x, y and z, each of a shape that broadcasts to [G, G, G]."""
     places = dx * jnp.arange(size, dtype=dtype)
     return [places[:, None, None], places[:, None], places]
@@ -173,7 +177,7 @@ def _is_on(condition, time: jax.Array) -> jax.Array:
     return (time >= condition.start_time) & (time < condition.end_time)
 
 
-def _is_in_box(places, point, size) -> jax.Array:
+def _is_in_box(places: _Vector, point: jax.Array, size: jax.Array) -> jax.Array:
     inside = [jnp.abs(p - c) < s for p, c, s in zip(places, point, size, strict=True)]
     return inside[0] & inside[1] & inside[2]
 
@@ -195,7 +199,9 @@ def _bound(u: jax.Array) -> jax.Array:
     return u
 
 
-def _move_cuboid(condition, u, places, time, dt):
+def _move_cuboid(
+    condition: Cuboid, u: _Vector, places: _Vector, time: jax.Array, dt: jax.Array
+) -> _Vector:
     moved = jnp.maximum(time - condition.start_time, 0.0) * condition.velocity
     inside = _is_in_box(places, condition.point + moved, condition.size)
     if condition.resets:
@@ -206,7 +212,9 @@ def _move_cuboid(condition, u, places, time, dt):
     return [jnp.where(is_taken, w, v) for v, w in zip(u, condition.velocity, strict=True)]
 
 
-def _hit_surface(condition, u, places, time, dt):
+def _hit_surface(
+    condition: Surface, u: _Vector, places: _Vector, time: jax.Array, dt: jax.Array
+) -> _Vector:
     del dt
     normal = list(condition.normal)
     away = [p - c for p, c in zip(places, condition.point, strict=True)]
@@ -215,7 +223,9 @@ def _hit_surface(condition, u, places, time, dt):
     return [jnp.where(is_inside, b, v) for b, v in zip(blocked, u, strict=True)]
 
 
-def _hit_sphere(condition, u, places, time, dt):
+def _hit_sphere(
+    condition: Sphere, u: _Vector, places: _Vector, time: jax.Array, dt: jax.Array
+) -> _Vector:
     middle = _curve(time, condition.times, condition.path)[:, 0]
     velocity = (_curve(time + dt, condition.times, condition.path)[:, 0] - middle) / dt
     away = [p - c for p, c in zip(places, middle, strict=True)]
@@ -227,7 +237,7 @@ def _hit_sphere(condition, u, places, time, dt):
     return [jnp.where(is_inside, b + w, v) for b, w, v in zip(blocked, velocity, u, strict=True)]
 
 
-def _blocked(condition, u, normal):
+def _blocked(condition: Surface | Sphere, u: _Vector, normal: _Vector) -> _Vector:
     """What a wall at rest leaves of the velocity."""
     if condition.kind == "sticky":
         return [jnp.zeros_like(v) for v in u]
@@ -245,11 +255,11 @@ def _blocked(condition, u, normal):
     return [left * n + kept * s for n, s in zip(normal, sliding, strict=True)]
 
 
-def _dot(a, b):
+def _dot(a: _Vector, b: _Vector) -> jax.Array:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _blow(condition, u, places, time, dt):
+def _blow(condition: Wind, u: _Vector, places: _Vector, time: jax.Array, dt: jax.Array) -> _Vector:
     turn = 2.0 * jnp.pi * condition.gust_frequency * (time - condition.start_time)
     # Gusts of one frequency alone would look like a machine.
     wave = 0.6 * jnp.sin(turn) + 0.4 * jnp.sin(2.3 * turn + 1.0)
@@ -267,7 +277,13 @@ _ON_GRID = {
 }
 
 
-def push_particles(conditions: tuple, x, v, time, dt):
+def push_particles(
+    conditions: tuple[Push | Enforced | Handle, ...],
+    x: jax.Array,
+    v: jax.Array,
+    time: jax.Array,
+    dt: jax.Array,
+) -> jax.Array:
     """Applies what acts on particles before a step.
 
     Args:
@@ -285,13 +301,21 @@ def push_particles(conditions: tuple, x, v, time, dt):
     return v
 
 
-def hold_particles(conditions: tuple, before, after, time, dt):
+def hold_particles(
+    conditions: tuple[Push | Enforced | Handle, ...],
+    before: jax.Array,
+    after: tuple[jax.Array, jax.Array],
+    time: jax.Array,
+    dt: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     """Puts enforced particles where they were told to go, after a step.
 
     Args:
       conditions: as in `push_particles`.
       before: positions [..., 3, B] before the step.
       after: positions and velocities after it.
+      time: [] seconds.
+      dt: [] seconds.
 
     Returns:
       Positions and velocities.
@@ -305,7 +329,7 @@ def hold_particles(conditions: tuple, before, after, time, dt):
     return x, v
 
 
-def _column(vector):
+def _column(vector: jax.Array) -> jax.Array:
     return vector[:, None]
 
 
@@ -314,7 +338,7 @@ def _curve(time, times, values):
     return jnp.stack([jnp.interp(time, times, values[:, axis]) for axis in range(3)])[:, None]
 
 
-def _push(condition, x, v, time, dt):
+def _push(condition: Push, x: jax.Array, v: jax.Array, time: jax.Array, dt: jax.Array) -> jax.Array:
     del x
     # The part of the step that the force acts in: short pushes keep their impulse whatever dt.
     begin, end = jnp.maximum(time, condition.start_time), jnp.minimum(time + dt, condition.end_time)
@@ -322,23 +346,27 @@ def _push(condition, x, v, time, dt):
     return v + condition.weight[..., None, :] * impulse
 
 
-def _told_velocity(condition, x):
+def _told_velocity(condition: Enforced, x: jax.Array) -> jax.Array:
     a, b, c = condition.angular_velocity
     dx, dy, dz = (x[..., i, :] - condition.point[i] for i in range(3))
     turning = jnp.stack([b * dz - c * dy, c * dx - a * dz, a * dy - b * dx], -2)
     return turning + _column(condition.velocity)
 
 
-def _is_held(condition, time):
+def _is_held(condition: Enforced | Handle, time: jax.Array) -> jax.Array:
     return ((condition.chosen > 0) & _is_on(condition, time))[..., None, :]
 
 
-def _enforce(condition, x, v, time, dt):
+def _enforce(
+    condition: Enforced, x: jax.Array, v: jax.Array, time: jax.Array, dt: jax.Array
+) -> jax.Array:
     del dt
     return jnp.where(_is_held(condition, time), _told_velocity(condition, x), v)
 
 
-def _pull(condition, x, v, time, dt):
+def _pull(
+    condition: Handle, x: jax.Array, v: jax.Array, time: jax.Array, dt: jax.Array
+) -> jax.Array:
     place = _curve(time, condition.times, condition.path)
     speed = (_curve(time + dt, condition.times, condition.path) - place) / dt
     rate = 2.0 * jnp.pi * condition.frequency

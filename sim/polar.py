@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from render.stages import stage
 
 Matrix = Sequence[jax.Array]  # nine arrays [...], row after row
+Isotropic = Callable[[Sequence[jax.Array]], Sequence[jax.Array]]  # of three arrays, to three
 
 
 def multiply(a: Matrix, b: Matrix) -> list[jax.Array]:
@@ -238,7 +239,7 @@ def _off_diagonal(a, b):
     ]
 
 
-def symmetric(frame: Frame, function: Callable) -> list[jax.Array]:
+def symmetric(frame: Frame, function: Isotropic) -> list[jax.Array]:
     """U diag(function(sigma)) U^T, with the exact derivative in F where values are equal too.
 
     Args:
@@ -259,7 +260,7 @@ def symmetric(frame: Frame, function: Callable) -> list[jax.Array]:
     return _recompose(frame.U, frame.U, values, mixed)
 
 
-def between(frame: Frame, function: Callable) -> list[jax.Array]:
+def between(frame: Frame, function: Isotropic) -> list[jax.Array]:
     """U diag(function(sigma)) V^T, otherwise as `symmetric`; `between(frame, identity)` is F."""
     values = list(function(frame.sigma))
     slopes, sums = _divided(function, frame.sigma)

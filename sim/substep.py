@@ -296,7 +296,15 @@ def _momenta_transposed(law: Law, config: GridConfig):
 _reversible_substep.defvjp(_substep_forward, _substep_backward)
 
 
-def substep_reference(lanes, properties, conditions, time, dt, laws, config):
+def substep_reference(
+    lanes: tuple[Lanes, ...],
+    properties: tuple[Properties, ...],
+    conditions: Conditions,
+    time: jax.Array,
+    dt: jax.Array,
+    laws: tuple[str, ...],
+    config: GridConfig,
+) -> tuple[Lanes, ...]:
     """`substep` as the papers write it, 27 nodes for each particle: slow, to check the other by."""
     dx, size = config.dx, config.num_nodes
     shift = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(27, 3)
