@@ -93,9 +93,10 @@ def main() -> None:
 
 def _summary(ready: ReadyScene) -> str:
     simulation, time_step = ready.simulation, ready.time_step
+    num_nodes = simulation.config.grid.num_nodes
     laws = ", ".join(f"{count} of {law}" for law, count in simulation.material.laws)
     return (
-        f"{len(simulation.state.x)} particles ({laws}), {simulation.config.num_nodes}^3 nodes, "
+        f"{len(simulation.state.x)} particles ({laws}), {num_nodes}^3 nodes, "
         f"{time_step.per_frame} steps of {time_step.dt:.3g} s a frame"
     )
 

@@ -110,7 +110,7 @@ def _ready(shown: SplatsShown) -> Play:
     play = Play(ready)
     command.say(
         f"coarse, to answer at once: {len(play.state.x)} particles, "
-        f"{ready.simulation.config.num_nodes}^3 nodes, steps of {play.dt:.2g} s"
+        f"{ready.simulation.config.grid.num_nodes}^3 nodes, steps of {play.dt:.2g} s"
     )
     with command.progress("compiling the simulation"):
         play.compile()

@@ -89,7 +89,7 @@ def _failure(ready: ReadyScene, state: MpmState) -> str | None:
     x, v, side = np.asarray(state.x), np.asarray(state.v), ready.scene.grid_lim
     when = f"at {float(state.time):.3g} s"
     is_sane = np.isfinite(x).all() and np.isfinite(v).all()
-    dt, dx = ready.time_step.dt, ready.simulation.config.dx
+    dt, dx = ready.time_step.dt, ready.simulation.config.grid.dx
     if not is_sane or np.max(np.abs(v)) * dt > side:
         return (
             f"expected a motion that stays finite, found that it diverges {when}: a substep_dt "
@@ -153,7 +153,7 @@ def _sampler(ready: ReadyScene) -> Callable[[MpmState], checks.Sample]:
 
         gravity = jnp.asarray(scene.gravity)
         some = distance if planes or balls else None
-        return checks.sample(state, simulation.material, gravity, simulation.config.dx, some)
+        return checks.sample(state, simulation.material, gravity, simulation.config.grid.dx, some)
 
     return sample
 
@@ -174,20 +174,20 @@ def main_displacement(motion: Motion) -> np.ndarray:
 
 def report(ready: ReadyScene, motion: Motion) -> dict:
     """Returns the flat numbers of report.json."""
-    config, time_step = ready.simulation.config, ready.time_step
+    grid, time_step = ready.simulation.config.grid, ready.time_step
     num_frames, num_particles = len(motion.seconds) - 1, motion.x.shape[1]
     timed = max(num_frames - 1, 0)
     rate = timed * time_step.per_frame * num_particles / max(motion.run_seconds, 1e-9)
     found = checks.report(
-        motion.samples, 0.5 * config.dx, up=(0.0, 0.0, 1.0), signal=main_displacement(motion)
+        motion.samples, 0.5 * grid.dx, up=(0.0, 0.0, 1.0), signal=main_displacement(motion)
     )
     return {
         "failure": motion.failure,
         "particles": num_particles,
         "gaussians": len(ready.simulation.gaussians.means),
         "followers": len(ready.simulation.binding.followers),
-        "nodes_per_side": config.num_nodes,
-        "spacing_metres": config.dx,
+        "nodes_per_side": grid.num_nodes,
+        "spacing_metres": grid.dx,
         "frames": num_frames,
         "substeps_per_frame": time_step.per_frame,
         "substep_seconds": time_step.dt,

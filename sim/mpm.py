@@ -33,6 +33,7 @@ from sim.substep import Lanes, Properties, substep
 from sim.transfer import MARGIN
 
 _CPU_CHUNK = 500  # the windows of so many particles stay in the second cache
+_GRID = GridConfig()
 
 
 @struct.dataclass
@@ -50,9 +51,10 @@ class MpmState:
 
 
 @dataclasses.dataclass(frozen=True)
-class MpmConfig(GridConfig):
+class MpmConfig:
     """Settings of `rollout`."""
 
+    grid: GridConfig = _GRID
     segment: int = 64  # substeps between sortings; what `rollout` keeps for its gradient at once
     chunk: int | None = None  # particles of a chunk; None: what suits the device
 
@@ -120,8 +122,8 @@ def rollout(
     """Simulates `num_substeps` steps of `dt` seconds.
 
     Differentiable in the state, the material and the conditions, not in `dt`: in reverse, or in
-    forward mode if `config.forward_mode`. Reverse mode keeps a state for each segment, and what
-    one segment needs.
+    forward mode if `config.grid.forward_mode`. Reverse mode keeps a state for each segment, and
+    what one segment needs.
 
     Returns:
       The state afterwards. Once `out_of_grid` is set, positions mean nothing any more.
@@ -198,7 +200,7 @@ def _segment(
     runs = _runs(material, len(state.x))
     chunk = config.chunk or (_CPU_CHUNK if jax.default_backend() == "cpu" else len(state.x))
     orders = [
-        _order(state.x[start : start + size], start, chunk, config) for _, start, size in runs
+        _order(state.x[start : start + size], start, chunk, config.grid) for _, start, size in runs
     ]
     laws = tuple(name for name, _, _ in runs)
     lanes = tuple(_pack(state, order) for order in orders)
@@ -215,7 +217,7 @@ def _segment(
             group._replace(v=boundary.push_particles(push, group.x, group.v, time, dt))
             for group, push in zip(lanes, pushes, strict=True)
         )
-        moved = substep(pushed, properties, on_grid, time, dt, laws, config)
+        moved = substep(pushed, properties, on_grid, time, dt, laws, config.grid)
         moved = tuple(
             _held(push, old, new, time, dt)
             for push, old, new in zip(pushes, lanes, moved, strict=True)
@@ -224,7 +226,7 @@ def _segment(
 
     lanes = repeat(step, lanes)
     time = state.time + dt * num_substeps
-    return _unpack(state, lanes, orders, runs, time, config)
+    return _unpack(state, lanes, orders, runs, time, config.grid)
 
 
 def _held(conditions, before: Lanes, after: Lanes, time, dt) -> Lanes:
@@ -244,10 +246,10 @@ def _runs(material: Material, num_particles: int) -> list[tuple[str, int, int]]:
     return runs
 
 
-def _order(x, start: int, chunk: int, config: MpmConfig) -> jax.Array:
+def _order(x: jax.Array, start: int, chunk: int, grid: GridConfig) -> jax.Array:
     """Orders a run [n, 3] by cell: particle of each place [K, B]; the last one fills the rest."""
-    cell = jnp.clip((x / config.dx - 0.5).astype(jnp.int32), 0, config.num_nodes - MARGIN)
-    key = (cell[:, 0] * config.num_nodes + cell[:, 1]) * config.num_nodes + cell[:, 2]
+    cell = jnp.clip((x / grid.dx - 0.5).astype(jnp.int32), 0, grid.num_nodes - MARGIN)
+    key = (cell[:, 0] * grid.num_nodes + cell[:, 1]) * grid.num_nodes + cell[:, 2]
     order = start + jnp.argsort(key)
     chunk = min(chunk, len(x))
     num_chunks = -(-len(x) // chunk)
@@ -290,7 +292,7 @@ def _pack_conditions(conditions: tuple, order: jax.Array) -> tuple:
     )
 
 
-def _unpack(state, lanes, orders, runs, time, config: MpmConfig) -> MpmState:
+def _unpack(state, lanes, orders, runs, time, grid: GridConfig) -> MpmState:
     """Puts lanes back into the order of the state, and looks whether all are in the grid."""
 
     order = jnp.concatenate(
@@ -308,7 +310,7 @@ def _unpack(state, lanes, orders, runs, time, config: MpmConfig) -> MpmState:
         return jnp.zeros_like(old).at[order].set(joined, unique_indices=True)
 
     x = join("x")
-    low, high = 0.5 * config.dx, (config.num_nodes - MARGIN + 1.5) * config.dx
+    low, high = 0.5 * grid.dx, (grid.num_nodes - MARGIN + 1.5) * grid.dx
     is_inside = jnp.all((x >= low) & (x < high))  # not so for NaN
     return state.replace(
         x=x,

@@ -75,7 +75,7 @@ def _fewest_nodes(scene: SceneFile) -> int:
 
 def _per_cell(ready: ReadyScene) -> float:
     simulation = ready.simulation
-    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.dx).astype(int)
+    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.grid.dx).astype(int)
     return len(cell) / len(np.unique(cell, axis=0))
 
 
@@ -115,7 +115,7 @@ class Play:
 
     def _longest_substep(self) -> float:
         # Its frame need not be divided here: `run` does that.
-        scene, dx = self.scene, self.simulation.config.dx
+        scene, dx = self.scene, self.simulation.config.grid.dx
         one = dataclasses.replace(scene, frame_dt=1.0)
         chosen = choose_time_step(one, self._material, dx).dt
         return min(chosen, CFL * largest_dt(self._material, dx, self.handle_speed))
@@ -200,7 +200,7 @@ class Play:
 
     def pick(self, origin, direction) -> np.ndarray | None:
         """Returns the place [3] of the foremost particle under a ray; None where there is none."""
-        x, dx = np.asarray(self.state.x, np.float64), self.simulation.config.dx
+        x, dx = np.asarray(self.state.x, np.float64), self.simulation.config.grid.dx
         along = self.placement.rotation @ np.asarray(direction, np.float64)
         along = along / np.linalg.norm(along)
         away = x - self.into_box(origin)
@@ -258,9 +258,9 @@ class Play:
 
     def _make_planes(self) -> list[Plane]:
         """The planes that the handle does not pull matter through."""
-        scene, config = self.scene, self.simulation.config
+        scene, grid = self.scene, self.simulation.config.grid
         planes = motion.obstacles(scene)
-        margin = particles.MARGIN_CELLS * config.dx
+        margin = particles.MARGIN_CELLS * grid.dx
         for normal in np.eye(3):
             planes.append(Plane(np.full(3, margin), normal))
             planes.append(Plane(np.full(3, scene.grid_lim - margin), -normal))

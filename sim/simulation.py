@@ -25,6 +25,7 @@ from render.gaussians import Gaussians
 from sim.boundary import Conditions
 from sim.carry import Binding, carry
 from sim.conditions import make_conditions
+from sim.grid import GridConfig
 from sim.material import Material
 from sim.mpm import Frames, MpmConfig, MpmState, advance, rollout_frames
 from sim.particles import Placement, deformation_out_of_box, out_of_box, prepare
@@ -71,7 +72,7 @@ def make_simulation(
     setup = prepare(scene, gaussians, seed, up, max_particles)
     state, material = setup.state, setup.material
     mass = material.density * state.volume
-    config = MpmConfig(
+    grid = GridConfig(
         num_nodes=scene.n_grid,
         side=scene.grid_lim,
         rpic_damping=max(scene.rpic_damping, 0.0),
@@ -87,7 +88,7 @@ def make_simulation(
         placement=jax.tree.map(jnp.asarray, setup.placement),
         gaussians=jax.tree.map(jnp.asarray, setup.gaussians),
         binding=jax.tree.map(jnp.asarray, setup.binding),
-        config=config,
+        config=MpmConfig(grid),
     )
     return ReadyScene(scene, simulation, setup.time_step, setup.notes)
 

@@ -34,7 +34,7 @@ def run(entries, seconds, state=None, gravity=(0, 0, 0), **material):
     entries = [CONDITIONS[entry.pop("type")](**entry) for entry in map(dict, entries)]
     mass = stuff["density"] * state.volume
     conditions = make_conditions(entries, gravity, state.x, mass)
-    config = MpmConfig(num_nodes=NODES, side=SIDE)
+    config = MpmConfig(GridConfig(num_nodes=NODES, side=SIDE))
     steps = round(seconds / DT)
     end = rollout(state, Material((("jelly", count),), **stuff), conditions, DT, steps, config)
     assert not end.out_of_grid

@@ -9,6 +9,7 @@ import pytest
 
 from sim import checks
 from sim.boundary import BoundingBox, Conditions, Cuboid, Surface
+from sim.grid import GridConfig
 from sim.material import Material
 from sim.mpm import MpmConfig, initial_state, rollout
 
@@ -39,7 +40,7 @@ def conditions(*on_grid, gravity=FALL, dtype=np.float32):
 
 @pytest.mark.quick
 def test_a_thrown_body_flies_as_a_point_would():
-    config = MpmConfig(num_nodes=32, side=1.0)
+    config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     x, volume = block([0.3, 0.4, 0.5], [0.5, 0.6, 0.7], 1 / 64)
     state = initial_state(x, volume, jnp.array([1.0, -0.5, 1.5]))
     dt, steps = 1e-4, 2000
@@ -53,7 +54,7 @@ def test_a_thrown_body_flies_as_a_point_would():
 
 
 def test_momentum_is_kept_when_bodies_of_several_materials_collide():
-    config = MpmConfig(num_nodes=32, side=1.0)
+    config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     left, volume = block([0.2, 0.42, 0.42], [0.4, 0.58, 0.58], 1 / 64)
     right, _ = block([0.5, 0.4, 0.45], [0.7, 0.6, 0.6], 1 / 64)
     x = jnp.concatenate([left, right])
@@ -68,14 +69,14 @@ def test_momentum_is_kept_when_bodies_of_several_materials_collide():
 
 
 def test_a_bounce_gains_no_energy_and_loses_little():
-    config = MpmConfig(num_nodes=32, side=1.0)
+    config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     x, volume = block([0.4, 0.4, 0.2], [0.6, 0.6, 0.4], 1 / 64)
     state = initial_state(x, volume, jnp.array([0, 0, -2.0]))
     stuff = material(len(x), E=3e5)
 
     @jax.jit
     def energies(state):
-        found = checks.sample(state, stuff, jnp.array(FALL), config.dx)
+        found = checks.sample(state, stuff, jnp.array(FALL), config.grid.dx)
         return jnp.stack([found.kinetic, found.elastic, found.potential])
 
     totals, heights = [], []
@@ -98,7 +99,7 @@ def test_it_falls_as_other_simulators_let_it(law, expected):
     rng = np.random.default_rng(0)
     x = np.array([0.3, 0.3, 3.5 / 32]) + 0.4 * rng.random((10_000, 3))
     state = initial_state(jnp.asarray(x, jnp.float32), 0.4**3 / 10_000, jnp.array([0, 0, -2.0]))
-    config = MpmConfig(num_nodes=32, side=1.0)
+    config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     end = rollout(state, material(10_000, law), conditions(BoundingBox()), 1e-4, 510, config)
     assert abs(float(end.x[:, 2].mean()) - expected) < 1e-4
 
@@ -121,7 +122,7 @@ def test_a_cantilever_swings_as_euler_and_bernoulli_say():
         end_time=jnp.array(1e3),
     )
     state = initial_state(x, volume, jnp.asarray(v))
-    config = MpmConfig(num_nodes=size, side=1.0)
+    config = MpmConfig(GridConfig(num_nodes=size, side=1.0))
     stuff = material(len(x), E=E, nu=0.0, density=density)
     radius = height / np.sqrt(12)
     frequency = 1.8751**2 / (2 * np.pi) * radius / length**2 * np.sqrt(E / density)
@@ -154,7 +155,7 @@ def test_a_heap_of_sand_rests_near_its_angle_of_friction(angle, start, low, high
         for y, s in ((0.46, 1.0), (0.54, -1.0))
     ]
     stuff = material(len(x), "sand", E=2e5, density=1600.0, friction_angle=np.radians(angle))
-    state, config = initial_state(x, volume), MpmConfig(num_nodes=48, side=1.0)
+    state, config = initial_state(x, volume), MpmConfig(GridConfig(num_nodes=48, side=1.0))
     around = conditions(floor, *walls, BoundingBox())
     state = rollout(state, stuff, around, 2.5e-4, 3600, config)
     assert not state.out_of_grid
@@ -171,7 +172,7 @@ def test_a_heap_of_sand_rests_near_its_angle_of_friction(angle, start, low, high
 
 def small_fall(dtype):
     """A small block that falls onto the floor within forty steps, and touches it."""
-    config = MpmConfig(num_nodes=12, side=0.6, segment=16, chunk=100)
+    config = MpmConfig(GridConfig(num_nodes=12, side=0.6), segment=16, chunk=100)
     x, volume = block([0.2, 0.2, 0.16], [0.35, 0.3, 0.26], 0.025, dtype)
     around = conditions(BoundingBox(), dtype=dtype)
 
@@ -235,7 +236,7 @@ def test_segments_and_chunks_do_not_matter():
 
     results = []
     for settings in ({}, {"segment": 4, "chunk": 37}):
-        config = MpmConfig(num_nodes=12, side=0.6, **settings)
+        config = MpmConfig(GridConfig(num_nodes=12, side=0.6), **settings)
 
         @jax.jit
         def slope(v, config=config):
@@ -256,7 +257,7 @@ def test_segments_and_chunks_do_not_matter():
 def test_particles_of_many_laws_stay_in_their_places():
     x, volume = block([0.2, 0.2, 0.16], [0.35, 0.3, 0.26], 0.02)
     v = 0.3 * jax.random.normal(jax.random.key(0), x.shape)
-    config = MpmConfig(num_nodes=12, side=0.6, chunk=37)
+    config = MpmConfig(GridConfig(num_nodes=12, side=0.6), chunk=37)
     sizes = [len(x) // 3, 0, len(x) - len(x) // 3]
     stuff = material(len(x), E=1e4).replace(
         laws=tuple(zip(("jelly", "sand", "neo_hookean"), sizes, strict=True))
@@ -271,7 +272,7 @@ def test_particles_of_many_laws_stay_in_their_places():
 
 
 def test_who_leaves_the_grid_is_told_of():
-    config = MpmConfig(num_nodes=12, side=0.6)
+    config = MpmConfig(GridConfig(num_nodes=12, side=0.6))
     x, volume = block([0.2, 0.2, 0.2], [0.3, 0.3, 0.3], 0.025)
     nothing = conditions(gravity=(0, 0, 0))
     flies = initial_state(x, volume, jnp.array([20.0, 0, 0]))

@@ -65,8 +65,8 @@ def height(play):
 
 def test_the_grid_is_no_finer_than_the_particles_and_the_substep_fits_it(ready, play):
     simulation = ready.simulation
-    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.dx).astype(int)
-    assert simulation.config.num_nodes < 32
+    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.grid.dx).astype(int)
+    assert simulation.config.grid.num_nodes < 32
     assert len(cell) / len(np.unique(cell, axis=0)) > 2.5
     assert 1e-5 < play.dt < ready.time_step.bound
 
@@ -177,4 +177,4 @@ def test_a_page_gets_the_shapes_that_carry_would_give(play):
 def test_an_object_that_fills_the_box_keeps_the_grid_it_needs_to_fit(ready):
     scene = dataclasses.replace(ready.scene, n_grid=64, scale=0.54, boundaries=())
     found = make_playable(scene, cube(), up="y", max_particles=300)
-    assert 0.05 >= MARGIN_CELLS * found.simulation.config.dx > 0.045
+    assert 0.05 >= MARGIN_CELLS * found.simulation.config.grid.dx > 0.045

@@ -60,8 +60,8 @@ def double(tree):
 
 
 def in_mode(one, forward_mode):
-    config = dataclasses.replace(one.config, forward_mode=forward_mode)
-    return one.replace(config=config)
+    grid = dataclasses.replace(one.config.grid, forward_mode=forward_mode)
+    return one.replace(config=dataclasses.replace(one.config, grid=grid))
 
 
 def camera():
@@ -74,7 +74,7 @@ def video(one, change, num_frames):
     material = material.replace(log_youngs_modulus=material.log_youngs_modulus + change)
     one = one.replace(material=material)
     frames = roll_clip(one, PER_FRAME, num_frames)
-    config = SplatConfig(max_pairs=PAIRS, forward_mode=one.config.forward_mode)
+    config = SplatConfig(max_pairs=PAIRS, forward_mode=one.config.grid.forward_mode)
     clip = splat_clip(clip_at(one, frames), camera(), config)
     return clip.rgb, clip.overflow | frames.out_of_grid
 
@@ -244,4 +244,4 @@ def test_advance_takes_the_steps_of_rollout(tmp_path):
         np.testing.assert_allclose(found.x, expected.x, atol=1e-6)
         np.testing.assert_allclose(found.time, expected.time, rtol=1e-6)
     assert advance(*arguments, jnp.int32(0), config).time == 0.0
-    assert mpm.MpmConfig().forward_mode is False
+    assert mpm.MpmConfig().grid.forward_mode is False

@@ -27,6 +27,7 @@ from scripts.benchmarks.measuring import (
 )
 from scripts.shell import command
 from sim.boundary import BoundingBox, Conditions
+from sim.grid import GridConfig
 from sim.material import Material
 from sim.mpm import MpmConfig, MpmState, initial_state, rollout
 
@@ -156,7 +157,7 @@ def _fall(
         ((law, len(state.x)),), jnp.float32(log_youngs_modulus), _POISSON_RATIO, _DENSITY
     )
     conditions = Conditions(jnp.array([0.0, 0.0, _GRAVITY], jnp.float32), (BoundingBox(),))
-    return rollout(state, material, conditions, _DT, num_substeps, MpmConfig(num_nodes=nodes))
+    return rollout(state, material, conditions, _DT, num_substeps, MpmConfig(GridConfig(nodes)))
 
 
 def _timed(fall: Callable, state: MpmState, repeats: int) -> tuple[float, MpmState]:
