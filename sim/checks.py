@@ -10,8 +10,7 @@ Letters: x, v, C, F as in `mpm.py`; dx the grid's spacing. A particle carries an
 field, v + C r, spread over the grid with a variance of dx^2 / 4 per axis (quadratic B-splines); its
 kinetic energy and angular momentum are part of the sums.
 
-Sources: Jiang et al. 2015 (APIC; angular momentum, section 5.3); Golub and Pereyra 1973 (variable
-projection, the fit of the damped sine).
+Sources: Jiang et al. 2015 (APIC; angular momentum, section 5.3).
 """
 
 from collections.abc import Callable
@@ -20,19 +19,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import least_squares
 
 from sim import polar
 from sim.constitutive import LAWS
 from sim.material import Material, lame_parameters
 from sim.mpm import MpmState
-
-_SURE_SHARE = 0.9  # of the signal's variance that a fit explains
-_SURE_CYCLES = 1.5
-_PADDING = 8  # finer steps of the spectrum
-_DAMPING_GUESSES = (0.0, 0.05, 0.3, 1.0)  # decay over angular frequency
-_DECAY_BOUNDS = (-0.2, 5.0)  # likewise; a motion that grows has a negative one
-_MIN_CYCLES = 0.4  # in the time that was sampled
+from sim.oscillation import find_oscillation
 
 
 class Sample(NamedTuple):
@@ -66,21 +58,6 @@ class Contacts(NamedTuple):
 
     intervals: list[tuple[float, float]]  # seconds, begin and end
     num_impacts: int  # of the intervals, those that begin while it is watched
-
-
-class Oscillation(NamedTuple):
-    """A damped sine a exp(-d t) cos(w t + phase) in a signal; NaN where there is none."""
-
-    frequency_hz: float  # w / 2 pi, as it is seen
-    damping_ratio: float  # d / sqrt(d^2 + w^2), of critical damping; negative where it grows
-    amplitude: float  # a at the first sample, in the signal's unit
-    frequency_error_hz: float  # standard deviation, were what is left independent noise
-    explained_share: float  # of the variance about a straight line
-    num_cycles: float  # in the time that was sampled
-
-    @property
-    def is_sure(self) -> bool:
-        return self.explained_share >= _SURE_SHARE and self.num_cycles >= _SURE_CYCLES
 
 
 def sample(
@@ -247,71 +224,6 @@ def contacts(seconds: np.ndarray, clearance: np.ndarray, tolerance: float) -> Co
     return Contacts(list(zip(begins, ends, strict=True)), num_impacts)
 
 
-def oscillation(seconds: np.ndarray, signal: np.ndarray) -> Oscillation:
-    """Finds the damped sine that explains most of a signal, on the host.
-
-    The peaks of the spectrum are where least squares for frequency and decay begin; phase,
-    amplitude and a straight line below are solved for within (variable projection). What swings
-    faster than twice per sample is taken for something slower.
-
-    Args:
-      seconds: [T] growing.
-      signal: [T] of any unit: a height, the way of a tip.
-    """
-    t, y = np.asarray(seconds, np.float64), np.asarray(signal, np.float64)
-    nothing = Oscillation(*[float("nan")] * 3, float("nan"), 0.0, 0.0)
-    is_known = np.isfinite(y)
-    t, y = t[is_known] - t[0], y[is_known]
-    if len(t) < 8:
-        return nothing
-    span = t[-1] - t[0]
-    line = np.stack([np.ones_like(t), t / span], -1)
-    rest = y - line @ np.linalg.lstsq(line, y)[0]
-    size = float(np.std(rest))
-    if size <= 1e-9 * max(float(np.max(np.abs(y))), 1e-300):
-        return nothing
-    rest = rest / size
-
-    def columns(guess: np.ndarray) -> np.ndarray:
-        frequency, decay = guess  # radians per second; per radian
-        wave, fade = frequency * t, np.exp(-decay * frequency * t)
-        fade = fade / max(fade[0], fade[-1])
-        return np.concatenate([np.stack([fade * np.cos(wave), fade * np.sin(wave)], -1), line], -1)
-
-    def residual(guess: np.ndarray) -> np.ndarray:
-        basis = columns(guess)
-        return rest - basis @ np.linalg.lstsq(basis, rest)[0]
-
-    lowest, highest = 2 * np.pi * _MIN_CYCLES / span, np.pi * (len(t) - 1) / span
-    bounds = (lowest, _DECAY_BOUNDS[0]), (highest, _DECAY_BOUNDS[1])
-    guesses = [
-        (np.clip(frequency, 1.01 * lowest, 0.99 * highest), decay)
-        for frequency in _spectrum_peaks(t, rest)
-        for decay in _DAMPING_GUESSES
-    ]
-    # The best beginnings only: most of the guesses lead to the same place.
-    guesses.sort(key=lambda guess: float(np.sum(residual(np.array(guess)) ** 2)))
-    fits = [
-        least_squares(residual, guess, bounds=bounds, x_scale=(guess[0], 1.0), xtol=1e-12)
-        for guess in guesses[:3]
-    ]
-    fit = min(fits, key=lambda fit: fit.cost)
-    frequency, decay = fit.x
-    basis = columns(fit.x)
-    weights = np.linalg.lstsq(basis, rest)[0]
-    fade = np.exp(-decay * frequency * span)
-    spare = max(len(t) - 6, 1)
-    covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * 2.0 * fit.cost / spare
-    return Oscillation(
-        frequency_hz=float(frequency / (2 * np.pi)),
-        damping_ratio=float(decay / np.hypot(1.0, decay)),
-        amplitude=float(size * np.hypot(*weights[:2]) / max(1.0, fade)),
-        frequency_error_hz=float(np.sqrt(covariance[0, 0]) / (2 * np.pi)),
-        explained_share=float(1.0 - 2.0 * fit.cost / len(t)),
-        num_cycles=float(frequency * span / (2 * np.pi)),
-    )
-
-
 def report(
     samples: Sample,
     tolerance: float,
@@ -329,7 +241,7 @@ def report(
     s = Sample(*(np.asarray(leaf, np.float64) for leaf in samples))
     energy = energy_report(s.kinetic, s.elastic, s.potential)
     height = s.center @ np.asarray(up, np.float64)
-    swing = oscillation(s.seconds, height if signal is None else signal)
+    swing = find_oscillation(s.seconds, height if signal is None else signal)
     has_obstacle = bool(np.isfinite(s.clearance).any())
     touched = contacts(s.seconds, s.clearance, tolerance) if has_obstacle else Contacts([], 0)
     found = {
@@ -376,25 +288,6 @@ def report(
 
 def _lanes(F: jax.Array) -> list[jax.Array]:
     return [F[..., i, j] for i in range(3) for j in range(3)]
-
-
-def _spectrum_peaks(t: np.ndarray, signal: np.ndarray, most: int = 3) -> list[float]:
-    """Angular frequencies of the highest peaks of a signal's spectrum, the highest first."""
-    even = np.linspace(t[0], t[-1], len(t))
-    values = np.interp(even, t, signal) * np.hanning(len(t) + 2)[1:-1]
-    power = np.abs(np.fft.rfft(values, _PADDING * len(t)))
-    step = 2 * np.pi * (len(t) - 1) / ((t[-1] - t[0]) * _PADDING * len(t))
-    inner = np.flatnonzero((power[1:-1] >= power[:-2]) & (power[1:-1] > power[2:])) + 1
-    if not len(inner):
-        inner = np.array([max(int(np.argmax(power[1:-1])) + 1, 1)])
-    inner = inner[np.argsort(-power[inner], kind="stable")][:most]
-    peaks = []
-    for k in inner:
-        before, here, after = np.log(power[k - 1 : k + 2] + 1e-300)
-        bend = before - 2 * here + after
-        shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
-        peaks.append(step * (k + np.clip(shift, -0.5, 0.5)))
-    return peaks
 
 
 def _ratio(value: float, scale: float) -> float | None:

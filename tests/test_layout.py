@@ -58,13 +58,11 @@ SAID_TWICE = {
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LONG_FILES = {
     "render/capture_io.py": "five formats of captures",
-    "sim/checks.py": "every figure of the report",
 }
 LONG_FUNCTIONS = {
     "recon/levenberg_marquardt.py:solve_least_squares": "the solver's loop",
     "render/gaussians.py:project_gaussians": "one formula for each field of a footprint",
     "scripts/benchmarks/taichi_mpm.py:_make_step": "kernels that taichi wants inside one function",
-    "sim/checks.py:oscillation": "a fit with its refusals",
     "sim/particles.py:prepare": "a scene made ready, step by step",
 }
 LATE_KEYS = {

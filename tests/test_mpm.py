@@ -12,6 +12,7 @@ from sim.boundary import BoundingBox, Conditions, Cuboid, Surface
 from sim.grid import GridConfig
 from sim.material import Material
 from sim.mpm import MpmConfig, initial_state, rollout
+from sim.oscillation import find_oscillation
 
 pytestmark = pytest.mark.compiles
 
@@ -131,7 +132,7 @@ def test_a_cantilever_swings_as_euler_and_bernoulli_say():
     for _ in range(count):
         state = rollout(state, stuff, conditions(wall, gravity=(0, 0, 0)), dt, steps, config)
         tip.append(float(state.x[-20:, 2].mean()))
-    found = checks.oscillation(dt * steps * np.arange(1, count + 1), np.array(tip))
+    found = find_oscillation(dt * steps * np.arange(1, count + 1), np.array(tip))
     assert found.explained_share > 0.95
     assert abs(found.frequency_hz / frequency - 1) < 0.1
 
