@@ -134,6 +134,19 @@ class Conditions:
     on_particles: tuple = ()  # Push, Enforced, Handle
 
 
+def curve_at(
+    time: jax.Array | float, times: jax.Array | np.ndarray, values: jax.Array | np.ndarray
+) -> jax.Array:
+    """Returns where a curve of straight pieces is at a time, [3]; beyond its ends, as there.
+
+    Args:
+      time: [] seconds.
+      times: [L] seconds of the knots, growing.
+      values: [L, 3] of the knots.
+    """
+    return jnp.stack([jnp.interp(time, times, values[:, axis]) for axis in range(3)])
+
+
 def constrain(
     u: jax.Array, conditions: Conditions, time: jax.Array, dt: jax.Array, dx: float
 ) -> jax.Array:
@@ -226,8 +239,8 @@ def _hit_surface(
 def _hit_sphere(
     condition: Sphere, u: _Vector, places: _Vector, time: jax.Array, dt: jax.Array
 ) -> _Vector:
-    middle = _curve(time, condition.times, condition.path)[:, 0]
-    velocity = (_curve(time + dt, condition.times, condition.path)[:, 0] - middle) / dt
+    middle = curve_at(time, condition.times, condition.path)
+    velocity = (curve_at(time + dt, condition.times, condition.path) - middle) / dt
     away = [p - c for p, c in zip(places, middle, strict=True)]
     squared = _dot(away, away)
     is_inside = _is_on(condition, time) & (squared < condition.radius**2)
@@ -333,16 +346,12 @@ def _column(vector: jax.Array) -> jax.Array:
     return vector[:, None]
 
 
-def _curve(time, times, values):
-    """A curve [L, 3] of straight pieces at a time, as a column [3, 1]."""
-    return jnp.stack([jnp.interp(time, times, values[:, axis]) for axis in range(3)])[:, None]
-
-
 def _push(condition: Push, x: jax.Array, v: jax.Array, time: jax.Array, dt: jax.Array) -> jax.Array:
     del x
     # The part of the step that the force acts in: short pushes keep their impulse whatever dt.
     begin, end = jnp.maximum(time, condition.start_time), jnp.minimum(time + dt, condition.end_time)
-    impulse = jnp.maximum(end - begin, 0.0) * _curve(time, condition.times, condition.force)
+    force = curve_at(time, condition.times, condition.force)
+    impulse = jnp.maximum(end - begin, 0.0) * _column(force)
     return v + condition.weight[..., None, :] * impulse
 
 
@@ -367,13 +376,13 @@ def _enforce(
 def _pull(
     condition: Handle, x: jax.Array, v: jax.Array, time: jax.Array, dt: jax.Array
 ) -> jax.Array:
-    place = _curve(time, condition.times, condition.path)
-    speed = (_curve(time + dt, condition.times, condition.path) - place) / dt
+    place = curve_at(time, condition.times, condition.path)
+    speed = (curve_at(time + dt, condition.times, condition.path) - place) / dt
     rate = 2.0 * jnp.pi * condition.frequency
-    away = place + jnp.moveaxis(condition.rest, -1, -2) - x
+    away = _column(place) + jnp.moveaxis(condition.rest, -1, -2) - x
     # Critical damping, implicit: stable however stiff.
     stiff = rate * dt
-    pulled = v + stiff * (rate * away + (stiff + 2.0) * speed)
+    pulled = v + stiff * (rate * away + (stiff + 2.0) * _column(speed))
     pulled = pulled / (1.0 + stiff) ** 2
     return jnp.where(_is_held(condition, time), pulled, v)
 

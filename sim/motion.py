@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sim import checks
-from sim.boundary import WALL_CELLS
+from sim.boundary import WALL_CELLS, curve_at
 from sim.mpm import MpmState
 from sim.particles import deformation_out_of_box, out_of_box
 from sim.scene import SceneFile
@@ -132,8 +132,8 @@ def spheres(scene: SceneFile) -> list[MovingSphere]:
 
 def sphere_center(sphere: MovingSphere, seconds: jax.Array | float) -> jax.Array:
     """Where the middle [3] of a moving sphere is."""
-    times, *columns = np.asarray(sphere.path).T
-    return jnp.stack([jnp.interp(seconds, times, column) for column in columns])
+    path = np.asarray(sphere.path)
+    return curve_at(seconds, path[:, 0], path[:, 1:])
 
 
 def _sampler(ready: ReadyScene) -> Callable[[MpmState], checks.Sample]:
