@@ -45,7 +45,7 @@ def head_at(model, yaw=0.0, pitch=0.0, roll=0.0):
 def detector_errors(model, painted, identity, head, key):
     """Distances [68] in outer eye distances of dlib's points to the vertices; NaN: not found."""
     vertices = face_shape(model, identity, jnp.zeros(0))
-    picture = appearance.render_face(painted, vertices, head, key)
+    picture = appearance.render_face(key, painted, vertices, head)
     xy = np.asarray(pose.project(head, vertices[model.landmark_vertices]))
     distance = np.linalg.norm(appearance.find_points(picture) - xy, axis=1)
     upright = pose.project(head_at(model), vertices[model.landmark_vertices])
@@ -68,9 +68,8 @@ def test_light_comes_from_where_the_viewer_is_not_where_the_head_points(model, p
     gray = painted.replace(albedo=jnp.full_like(painted.albedo, 0.5), skin=nothing, hair=nothing)
     leaning = []
     for roll in (0.0, 180.0):
-        picture = appearance.render_face(
-            gray, model.mean, head_at(model, roll=roll), jax.random.key(0)
-        )
+        head = head_at(model, roll=roll)
+        picture = appearance.render_face(jax.random.key(0), gray, model.mean, head)
         left, right = picture[330:570, 480:580], picture[330:570, 620:720]
         leaning.append(float(left.mean() - right.mean()))
     assert leaning[0] * leaning[1] > 0.0
@@ -89,7 +88,7 @@ def test_light_from_the_left_brightens_the_left():
 def test_the_key_makes_the_picture(model, painted):
     head = head_at(model)
     first, again, other = (
-        np.asarray(appearance.render_face(painted, model.mean, head, jax.random.key(seed)))
+        np.asarray(appearance.render_face(jax.random.key(seed), painted, model.mean, head))
         for seed in (5, 5, 6)
     )
     assert first.shape == (appearance.HEIGHT, appearance.WIDTH, 3)

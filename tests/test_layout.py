@@ -65,11 +65,6 @@ LONG_FUNCTIONS = {
     "scripts/benchmarks/taichi_mpm.py:_make_step": "kernels that taichi wants inside one function",
     "sim/particles.py:prepare": "a scene made ready, step by step",
 }
-LATE_KEYS = {
-    "recon/evaluation/appearance.py:random_light": "takes its key last",
-    "recon/evaluation/appearance.py:render_face": "takes its key last",
-    "recon/evaluation/appearance.py:toned_albedo": "takes its key last",
-}
 
 
 @functools.cache
@@ -210,7 +205,7 @@ def test_random_keys_come_first():
             for a in arguments[1:] + node.args.kwonlyargs
             if a.arg == "key" and (a.annotation is None or "Array" in ast.unparse(a.annotation))
         }
-    assert_only(late, LATE_KEYS)
+    assert not late
 
 
 def test_every_folder_is_a_package():

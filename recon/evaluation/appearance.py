@@ -118,20 +118,20 @@ def scan_appearance(scan: Mesh) -> Appearance:
 
 @jax.jit
 def render_face(
-    appearance: Appearance, vertices: jax.Array, head: Pose, key: jax.Array
+    key: jax.Array, appearance: Appearance, vertices: jax.Array, head: Pose
 ) -> jax.Array:
     """Draws a face [900, 1200, 3], sRGB-encoded, in [0, 1].
 
     Args:
+      key: draws tone, light, background and noise; equal keys give equal pictures.
       appearance: from `photo_appearance`.
       vertices: [V, 3] of the model, metres.
       head: where the face is in the picture.
-      key: draws tone, light, background and noise; equal keys give equal pictures.
     """
     key_tone, key_light, key_background, key_noise = jax.random.split(key, 4)
     refined = apply(appearance.drawn, vertices)
     normals = vertex_normals(refined, appearance.drawn.triangles) @ head.rotation.T
-    linear = toned_albedo(appearance, key_tone) * random_light(normals, key_light)
+    linear = toned_albedo(key_tone, appearance) * random_light(key_light, normals)
     mesh = Mesh(refined, appearance.drawn.triangles, colors=linear_to_srgb(linear))
     drawn = rasterize.render_mesh(mesh, fit.face_camera(head, WIDTH, HEIGHT), _DRAWING)
     behind = _background(key_background)
@@ -151,7 +151,7 @@ def find_points(picture: jax.Array) -> NDArray:
         return np.full((68, 2), np.nan)
 
 
-def toned_albedo(appearance: Appearance, key: jax.Array) -> jax.Array:
+def toned_albedo(key: jax.Array, appearance: Appearance) -> jax.Array:
     """The albedo [V', 3] in linear light, with another tone of skin and hair for each key."""
     key_skin, key_hair, key_tint = jax.random.split(key, 3)
     tint = _TINT_SD * jax.random.normal(key_tint, (2, 3))
@@ -161,7 +161,7 @@ def toned_albedo(appearance: Appearance, key: jax.Array) -> jax.Array:
     return srgb_to_linear(appearance.albedo) * jnp.exp(change)
 
 
-def random_light(normals: jax.Array, key: jax.Array) -> jax.Array:
+def random_light(key: jax.Array, normals: jax.Array) -> jax.Array:
     """Light [N, 3] on surfaces with `normals` [N, 3]: from everywhere, and from one direction."""
     key_direction, key_ambient, key_color = jax.random.split(key, 3)
     aside = jax.random.uniform(key_direction, (2,), minval=-1.0, maxval=1.0)
