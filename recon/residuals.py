@@ -21,7 +21,8 @@ equals `jax.jacfwd` of the whole residual, at a fraction of its cost for many mo
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ from render.transforms import rodrigues, safe_norm, safe_normalize
 _SIGHT_STEPS = 65  # along a path of about 7 cm
 
 
-def _choice(default):
+def _choice(default: Any) -> Any:
     """A setting that the compiled program is built around; the others are numbers it is given."""
     return struct.field(pytree_node=False, default=default)
 
@@ -139,17 +140,26 @@ def fischer_burmeister(a: jax.Array, b: jax.Array) -> jax.Array:
     return a + b - jnp.sqrt(a**2 + b**2 + 1e-4)
 
 
-def point_residual(point, head, xy, inverse_sigma, config: FitConfig) -> jax.Array:
-    """Reprojection of one model point [3], two components (Eq. 4); `head` is a flat pose."""
+def point_residual(
+    point: jax.Array, head: jax.Array, xy: jax.Array, inverse_sigma: jax.Array, config: FitConfig
+) -> jax.Array:
+    """Reprojection of one model point [3], two components (Eq. 4); `head` is a flat pose [12]."""
     offset = pose.project(_pose(head), point) - xy
     return huberize(offset * inverse_sigma, config.huber)
 
 
-def path_residual(frame, head, p, index, seen: Observation, config: FitConfig) -> jax.Array:
+def path_residual(
+    frame: jax.Array,
+    head: jax.Array,
+    p: jax.Array,
+    index: jax.Array,
+    seen: Observation,
+    config: FitConfig,
+) -> jax.Array:
     """What a path point [D] at parameter `p` leaves of its contour landmark `index`.
 
     Returns distance terms (1 or 2), and for `contour="path"` the condition on the normal (Eq. 8 or
-    complementarity) and the weak prior on `p`. `head` is a flat pose.
+    complementarity) and the weak prior on `p`. `head` is a flat pose [12].
     """
     head = _pose(head)
     xy = pose.project(head, frame[:3])
@@ -176,7 +186,7 @@ def path_residual(frame, head, p, index, seen: Observation, config: FitConfig) -
     return jnp.concatenate([terms, jnp.stack([condition, prior])])
 
 
-def prior_residual(coefficients, model: FitModel, config: FitConfig) -> jax.Array:
+def prior_residual(coefficients: jax.Array, model: FitModel, config: FitConfig) -> jax.Array:
     """Identity prior, expression prior, and what passes the expressions' range [K + 2E]."""
     k = model.num_identity
     expression = coefficients[k:]
@@ -191,7 +201,9 @@ def prior_residual(coefficients, model: FitModel, config: FitConfig) -> jax.Arra
     )
 
 
-def residual(u: Unknowns, model, start, seen, config) -> jax.Array:
+def residual(
+    u: Unknowns, model: FitModel, start: Pose, seen: Observation, config: FitConfig
+) -> jax.Array:
     """The residual vector [R]: points, contour, priors."""
     head = _flat_pose(_motion(u), start)
     columns = _columns(u)
@@ -207,7 +219,9 @@ def residual(u: Unknowns, model, start, seen, config) -> jax.Array:
     return jnp.concatenate([b.ravel() for b in blocks])
 
 
-def jacobian(u: Unknowns, model, start, seen, config) -> jax.Array:
+def jacobian(
+    u: Unknowns, model: FitModel, start: Pose, seen: Observation, config: FitConfig
+) -> jax.Array:
     """The exact derivative [R, K + E + 6 + P] of `residual` in the order of `Unknowns`."""
     motion = _motion(u)
     head = _flat_pose(motion, start)
@@ -254,7 +268,9 @@ def starting_path(model: FitModel, start: Pose, config: FitConfig) -> jax.Array:
     return steps[jnp.argmax(is_seen, axis=1)]
 
 
-def errors_px(u: Unknowns, model, start, seen, config) -> tuple[jax.Array, jax.Array]:
+def errors_px(
+    u: Unknowns, model: FitModel, start: Pose, seen: Observation, config: FitConfig
+) -> tuple[jax.Array, jax.Array]:
     """Mean distances in pixels: inner landmarks to their points, contour points to the contour."""
     columns = _columns(u)
     flat_head = _flat_pose(_motion(u), start)
@@ -278,7 +294,9 @@ def _weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.sum(x * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
-def _point_group(model: FitModel, seen: Observation, config: FitConfig):
+def _point_group(
+    model: FitModel, seen: Observation, config: FitConfig
+) -> tuple[jax.Array, Callable[..., jax.Array], tuple[jax.Array, jax.Array]]:
     """Rows [N, 3, M], local residual and data of the points tied to one vertex each."""
     first = 0 if config.contour == "fixed" else NUM_CONTOUR
     weight = jnp.where(
@@ -294,7 +312,9 @@ def _point_group(model: FitModel, seen: Observation, config: FitConfig):
     return model.landmark_rows[first:], local, (seen.xy[first:], inverse_sigma)
 
 
-def _contour_blend(u: Unknowns, columns, head, model: FitModel, config: FitConfig):
+def _contour_blend(
+    u: Unknowns, columns: jax.Array, head: jax.Array, model: FitModel, config: FitConfig
+) -> tuple[jax.Array, jax.Array]:
     """Weights [P, C] over control points, and the control points' frames [P, C, D, M]."""
     if config.contour == "path":
         return splines.spline_blend(model.path_blend, u.path), model.path_frames
@@ -323,7 +343,9 @@ def _pose(flat: jax.Array) -> Pose:
     return Pose(flat[:9].reshape(3, 3), flat[9:11], flat[11])
 
 
-def _assemble(by_coefficients, by_motion, by_p) -> jax.Array:
+def _assemble(
+    by_coefficients: jax.Array, by_motion: jax.Array, by_p: jax.Array | None
+) -> jax.Array:
     """Rows [N r, K + E + 6 + P] of N local residuals of size r; residual n moves with `p[n]`."""
     num, size = by_motion.shape[:2]
     if by_p is None:

@@ -56,7 +56,9 @@ def spline_blend(coefficients: jax.Array, p: jax.Array) -> jax.Array:
     return jnp.einsum("...k,...kc->...c", powers, cubic)
 
 
-def tangent_weights(mean, triangles, corners, weights, directions):
+def tangent_weights(
+    mean: NDArray, triangles: NDArray, corners: NDArray, weights: NDArray, directions: NDArray
+) -> list[scipy.sparse.csr_matrix]:
     """Linear weights over the vertices for the surface's two tangents at given points.
 
     A plane is fitted to the two-ring neighbourhood of each point on the mean face. The slopes of
@@ -96,7 +98,14 @@ def tangent_weights(mean, triangles, corners, weights, directions):
     return [scipy.sparse.csr_matrix((s, index), shape) for s in np.concatenate(slopes, axis=1)]
 
 
-def path_frames(mean, triangles, columns, corners, weights, directions) -> NDArray:
+def path_frames(
+    mean: NDArray,
+    triangles: NDArray,
+    columns: NDArray,
+    corners: NDArray,
+    weights: NDArray,
+    directions: NDArray,
+) -> NDArray:
     """Frames [P, C, D, M] of path points: position and two tangents, linear in coefficients.
 
     Args:
