@@ -73,23 +73,16 @@ def solve_least_squares(
     first_jacobian = _finite(jacobian(start), 0.0)
     column_norm = jnp.linalg.norm(first_jacobian, axis=0)
     unit = 1.0 / jnp.where(column_norm > 0.0, column_norm, 1.0)
-    solver = jaxopt.LevenbergMarquardt(
-        residual_fun=lambda y: _finite(residual(start + unit * y), _REFUSED),
-        materialize_jac=True,
-        solver="cholesky",
-        damping_parameter=_INITIAL_DAMPING,
-        jit=False,
-    )
+
+    def scaled_residual(y):
+        return _finite(residual(start + unit * y), _REFUSED)
+
+    def scaled_jacobian(y):
+        return _finite(jacobian(start + unit * y) * unit, 0.0)
 
     def is_moving(carry):
         _, state, last_cost = carry
-        is_first = state.iter_num == 0
-        is_long = jnp.max(jnp.abs(state.delta)) > tolerance
-        is_steep = jnp.max(jnp.abs(state.gradient)) > tolerance
-        # A refused step leaves the cost alone and doubles this factor; it says nothing yet.
-        is_refused = state.increase_factor > 2.0
-        is_paying = last_cost - state.value > _LEAST_DECREASE * state.value
-        return is_steep & (is_first | (is_long & (is_refused | is_paying)))
+        return _is_moving(state, last_cost, tolerance)
 
     def is_unfinished(carry):
         return is_moving(carry) & (carry[1].iter_num < max_iterations)
@@ -99,10 +92,7 @@ def solve_least_squares(
         return *_update(solver, y, state), state.value
 
     y = jnp.zeros_like(start)
-    solver._jac_fun = lambda y: first_jacobian * unit  # compiling it once more takes seconds
-    state = solver.init_state(y)
-    solver._jac_fun = lambda y: _finite(jacobian(start + unit * y) * unit, 0.0)
-    state = state._replace(increase_factor=jnp.asarray(2.0, y.dtype))  # its own is an int
+    solver, state = _begin(scaled_residual, scaled_jacobian, first_jacobian * unit, y)
     last = jax.lax.while_loop(is_unfinished, advance, (y, state, state.value))
     y, state, _ = last
     is_finite = jnp.isfinite(state.value) & (state.value < 0.5 * _REFUSED**2)
@@ -112,6 +102,37 @@ def solve_least_squares(
         iterations=state.iter_num,
         converged=is_finite & ~is_moving(last),
     )
+
+
+def _begin(
+    residual: Callable[[jax.Array], jax.Array],
+    jacobian: Callable[[jax.Array], jax.Array],
+    first_jacobian: jax.Array,
+    y: jax.Array,
+) -> tuple[jaxopt.LevenbergMarquardt, NamedTuple]:
+    """Sets jaxopt up for a problem, and its state at y [N], where the Jacobian is known."""
+    solver = jaxopt.LevenbergMarquardt(
+        residual_fun=residual,
+        materialize_jac=True,
+        solver="cholesky",
+        damping_parameter=_INITIAL_DAMPING,
+        jit=False,
+    )
+    solver._jac_fun = lambda _: first_jacobian  # compiling it once more takes seconds
+    state = solver.init_state(y)
+    solver._jac_fun = jacobian
+    return solver, state._replace(increase_factor=jnp.asarray(2.0, y.dtype))  # its own is an int
+
+
+def _is_moving(state: NamedTuple, last_cost: jax.Array, tolerance: float) -> jax.Array:
+    """Whether another step is worth it, [] bool: see `solve_least_squares`."""
+    is_first = state.iter_num == 0
+    is_long = jnp.max(jnp.abs(state.delta)) > tolerance
+    is_steep = jnp.max(jnp.abs(state.gradient)) > tolerance
+    # A refused step leaves the cost alone and doubles this factor; it says nothing yet.
+    is_refused = state.increase_factor > 2.0
+    is_paying = last_cost - state.value > _LEAST_DECREASE * state.value
+    return is_steep & (is_first | (is_long & (is_refused | is_paying)))
 
 
 def _update(solver: jaxopt.LevenbergMarquardt, y: jax.Array, state: NamedTuple) -> tuple:
