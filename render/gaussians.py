@@ -73,38 +73,12 @@ def project_gaussians(
       antialiased: takes the coverage that the dilation adds back from the opacity.
     """
     is_finite, mean, quat, log_scales, logit = _finite_columns(gaussians)
-    view, shift, focal, center = camera.rotation, camera.translation, camera.focal, camera.center
-    x, y, z = (sum(view[i, k] * mean[k] for k in range(3)) + shift[i] for i in range(3))
-    is_visible = is_finite
-    if camera.orthographic:
-        px_per_m = jnp.max(focal)
-        slope_x = slope_y = jnp.zeros_like(x)
-        inverse_z = jnp.ones_like(z)
-    else:
-        is_visible &= z > near
-        inverse_z = 1.0 / jnp.where(is_visible, z, 1.0)
-        px_per_m = jnp.max(focal) * jax.lax.stop_gradient(inverse_z)
-        x, y = x * inverse_z, y * inverse_z
-        slope_x, slope_y = (
-            _hold_in_field(v, focal[i], center[i], side)
-            for i, (v, side) in enumerate([(x, camera.width), (y, camera.height)])
-        )
+    at = _linearize(camera, mean, is_finite, near)
+    rows = _covariance_root(camera, at, quat, log_scales)
+    xx, xy, yy, determinant, bare_determinant = _dilated_covariance(*rows, dilation)
 
-    # Rows of the camera's Jacobian times the axes of the Gaussian: M with covariance M M^T.
-    axes = _scaled_axes(quat, log_scales, jnp.log(_MAX_STD_PX / px_per_m))
-    rows = []
-    for i, slope in enumerate((slope_x, slope_y)):
-        jacobian = [focal[i] * inverse_z * (view[i, k] - slope * view[2, k]) for k in range(3)]
-        rows.append([sum(jacobian[k] * axes[k][j] for k in range(3)) for j in range(3)])
-    (m0, m1, m2), (n0, n1, n2) = rows
-    bare_xx, bare_yy = m0 * m0 + m1 * m1 + m2 * m2, n0 * n0 + n1 * n1 + n2 * n2
-    xx, yy, xy = bare_xx + dilation, bare_yy + dilation, m0 * n0 + m1 * n1 + m2 * n2
-    # By Cauchy and Binet: sums of squares, where xx yy - xy^2 would cancel for needles.
-    minors = m0 * n1 - m1 * n0, m1 * n2 - m2 * n1, m2 * n0 - m0 * n2
-    bare_determinant = sum(v * v for v in minors)
-    determinant = bare_determinant + dilation * (bare_xx + bare_yy + dilation)
-
-    is_visible &= determinant > 0  # not so for a flat one seen from its edge, without dilation
+    # The determinant is zero for a flat one seen from its edge, without dilation.
+    is_visible = at.is_visible & (determinant > 0)
     inverse = 1.0 / jnp.where(is_visible, determinant, 1.0)
     log_opacity = jax.nn.log_sigmoid(logit)
     if antialiased:
@@ -113,13 +87,13 @@ def project_gaussians(
     is_visible &= reach > 0
     reach = jnp.maximum(reach, 0.0)
     return Footprints(
-        x=focal[0] * x + center[0],
-        y=focal[1] * y + center[1],
+        x=camera.focal[0] * at.x + camera.center[0],
+        y=camera.focal[1] * at.y + camera.center[1],
         a=yy * inverse,
         b=-xy * inverse,
         c=xx * inverse,
         log_opacity=log_opacity,
-        depth=z,
+        depth=at.z,
         half_width=jnp.sqrt(reach * jax.lax.stop_gradient(xx)),
         half_height=jnp.sqrt(reach * jax.lax.stop_gradient(yy)),
         is_visible=is_visible,
@@ -186,6 +160,72 @@ def _finite_columns(gaussians: Gaussians) -> tuple:
         columns(gaussians.log_scales, 0.0),
         jnp.where(is_finite, gaussians.logit_opacities, 0.0),
     )
+
+
+class _Linearized(NamedTuple):
+    """The camera's map about the means of Gaussians; each leaf is [N], or [] for all alike."""
+
+    x: jax.Array  # of the mean, at unit focal length
+    y: jax.Array
+    z: jax.Array  # of the mean, metres in front of the camera
+    slope_x: jax.Array  # x and y where the map is taken; zero for parallel rays
+    slope_y: jax.Array
+    inverse_z: jax.Array  # what a metre across measures at unit focal length
+    px_per_m: jax.Array
+    is_visible: jax.Array  # bool: finite, and in front of the camera
+
+
+def _linearize(
+    camera: Camera, mean: tuple[jax.Array, ...], is_finite: jax.Array, near: float
+) -> _Linearized:
+    """Linearizes the projection of points about `mean`, three arrays [N]."""
+    view, shift, focal, center = camera.rotation, camera.translation, camera.focal, camera.center
+    x, y, z = (sum(view[i, k] * mean[k] for k in range(3)) + shift[i] for i in range(3))
+    if camera.orthographic:
+        zero, one = jnp.zeros_like(x), jnp.ones_like(z)
+        return _Linearized(x, y, z, zero, zero, one, jnp.max(focal), is_finite)
+    is_visible = is_finite & (z > near)
+    inverse_z = 1.0 / jnp.where(is_visible, z, 1.0)
+    px_per_m = jnp.max(focal) * jax.lax.stop_gradient(inverse_z)
+    x, y = x * inverse_z, y * inverse_z
+    slope_x, slope_y = (
+        _hold_in_field(v, focal[i], center[i], side)
+        for i, (v, side) in enumerate([(x, camera.width), (y, camera.height)])
+    )
+    return _Linearized(x, y, z, slope_x, slope_y, inverse_z, px_per_m, is_visible)
+
+
+def _covariance_root(
+    camera: Camera,
+    at: _Linearized,
+    quat: tuple[jax.Array, ...],
+    log_scales: tuple[jax.Array, ...],
+) -> list[list[jax.Array]]:
+    """Returns M, two rows of three arrays [N], whose M M^T is the covariance on the screen.
+
+    Its rows are those of the camera's Jacobian times the axes of the Gaussian.
+    """
+    view, focal = camera.rotation, camera.focal
+    axes = _scaled_axes(quat, log_scales, jnp.log(_MAX_STD_PX / at.px_per_m))
+    rows = []
+    for i, slope in enumerate((at.slope_x, at.slope_y)):
+        jacobian = [focal[i] * at.inverse_z * (view[i, k] - slope * view[2, k]) for k in range(3)]
+        rows.append([sum(jacobian[k] * axes[k][j] for k in range(3)) for j in range(3)])
+    return rows
+
+
+def _dilated_covariance(
+    m: list[jax.Array], n: list[jax.Array], dilation: float
+) -> tuple[jax.Array, ...]:
+    """Returns xx, xy, yy and determinant of M M^T + dilation I, and the determinant without it."""
+    (m0, m1, m2), (n0, n1, n2) = m, n
+    bare_xx, bare_yy = m0 * m0 + m1 * m1 + m2 * m2, n0 * n0 + n1 * n1 + n2 * n2
+    xx, yy, xy = bare_xx + dilation, bare_yy + dilation, m0 * n0 + m1 * n1 + m2 * n2
+    # By Cauchy and Binet: sums of squares, where xx yy - xy^2 would cancel for needles.
+    minors = m0 * n1 - m1 * n0, m1 * n2 - m2 * n1, m2 * n0 - m0 * n2
+    bare_determinant = sum(v * v for v in minors)
+    determinant = bare_determinant + dilation * (bare_xx + bare_yy + dilation)
+    return xx, xy, yy, determinant, bare_determinant
 
 
 def _hold_in_field(slope: jax.Array, focal: jax.Array, center: jax.Array, side: int) -> jax.Array:

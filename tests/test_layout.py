@@ -60,7 +60,6 @@ LONG_FILES = {
     "render/capture_io.py": "five formats of captures",
 }
 LONG_FUNCTIONS = {
-    "render/gaussians.py:project_gaussians": "one formula for each field of a footprint",
     "scripts/benchmarks/taichi_mpm.py:_make_step": "kernels that taichi wants inside one function",
     "sim/particles.py:prepare": "a scene made ready, step by step",
 }
