@@ -8,6 +8,7 @@ footprint); Yu et al. 2024 (Mip-Splatting, the opacity of a widened footprint).
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -139,6 +140,18 @@ def move_gaussians(
         log_scales=gaussians.log_scales + jnp.log(scale),
         harmonics=harmonics.rotate(gaussians.harmonics, rotation),
     )
+
+
+def join_gaussians(parts: Sequence[Gaussians]) -> Gaussians:
+    """Makes one scene of several, of the largest degree among them."""
+    most = max(part.harmonics.shape[1] for part in parts)
+    parts = [
+        part.replace(
+            harmonics=jnp.pad(part.harmonics, ((0, 0), (0, most - part.harmonics.shape[1]), (0, 0)))
+        )
+        for part in parts
+    ]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def _finite_columns(gaussians: Gaussians) -> tuple:

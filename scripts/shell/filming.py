@@ -8,7 +8,7 @@ import numpy as np
 
 from render import framing
 from render.camera import Camera, camera_through, orbit
-from render.gaussians import Gaussians
+from render.gaussians import Gaussians, join_gaussians
 from render.splat import splat_frames
 from scripts.shell import scenes
 from scripts.shell.surroundings import Ball, ball_place, balls, floor_splats
@@ -50,7 +50,7 @@ def film(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> I
         for frame in frames:
             seconds = float(motion.seconds[frame])
             parts = [_ball_at(ball, ready, seconds) for ball in around]
-            yield scenes.join_splats([_moved(ready, motion, frame), *floor, *parts])
+            yield join_gaussians([_moved(ready, motion, frame), *floor, *parts])
 
     for output in splat_frames(moments(), cameras, background=shot.background):
         yield output.rgb

@@ -1,28 +1,12 @@
-"""The words of commands that show something: axes, colours, sizes, angles; and splats joined."""
+"""The words of commands that show something: axes, colours, sizes, angles, times."""
 
 import re
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-
-from render.gaussians import Gaussians
 
 AXES = ("x", "y", "z", "-x", "-y", "-z")
 _LATE = 1e-3  # of a picture's time
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
-
-
-def join_splats(parts: list[Gaussians]) -> Gaussians:
-    """Makes one scene of several, of the largest degree among them."""
-    most = max(part.harmonics.shape[1] for part in parts)
-    parts = [
-        part.replace(
-            harmonics=jnp.pad(part.harmonics, ((0, 0), (0, most - part.harmonics.shape[1]), (0, 0)))
-        )
-        for part in parts
-    ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def axis(name: str) -> np.ndarray:

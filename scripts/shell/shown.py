@@ -13,12 +13,12 @@ from render import mesh_io, rasterize, shapes, splat_io
 from render.camera import Camera
 from render.frames import draw_frames
 from render.framing import Subject, join, mesh_subject, splat_subject
-from render.gaussians import Gaussians
+from render.gaussians import Gaussians, join_gaussians
 from render.image import RenderOutput
 from render.mesh import Mesh
 from render.splat import splat_frames
 from scripts.shell import command
-from scripts.shell.scenes import frames_in_time, join_splats
+from scripts.shell.scenes import frames_in_time
 from sim.carry import find_neighbours
 from sim.trajectory_io import Trajectory, gaussians_of_frame, read_trajectory, vertices_of_frame
 
@@ -224,7 +224,7 @@ def in_one_picture(shown: Sequence[Shown]) -> Shown:
     splats = [one for one in shown if isinstance(one, SplatsShown)]
     if not splats:
         return shown[0]
-    return splats[0]._replace(gaussians=join_splats([one.gaussians for one in splats]))
+    return splats[0]._replace(gaussians=join_gaussians([one.gaussians for one in splats]))
 
 
 def _mesh_config(background: Color) -> rasterize.RenderConfig:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from render.framing import Subject, join, splat_subject
-from render.gaussians import Gaussians
+from render.gaussians import Gaussians, join_gaussians
 from scripts.shell import command, scenes
 from scripts.shell.shown import Shown, SplatsShown
 from scripts.shell.surroundings import Ball, ball_place, balls, floor_splats
@@ -150,7 +150,7 @@ class PlayPanel:
             if layer.visible:
                 means = splats.means + np.asarray(layer.position) / self.unit
                 shown.append(splats.replace(means=means))
-        everything = scenes.join_splats([self.play.splats(), *self._floor, *shown])
+        everything = join_gaussians([self.play.splats(), *self._floor, *shown])
         return self._own._replace(gaussians=everything)
 
     # What the page asks for.
