@@ -6,6 +6,7 @@ Nothing here touches the disk; `image_io.py` does.
 Sources: IEC 61966-2-1 (sRGB); Wang et al. 2004 (SSIM).
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -41,11 +42,13 @@ def linear_to_srgb(linear: jax.Array) -> jax.Array:
     return jnp.where(linear <= 0.0031308, 12.92 * linear, high)
 
 
+@jax.jit
 def psnr(image: jax.Array, reference: jax.Array) -> jax.Array:
     """Returns the peak signal-to-noise ratio in decibels; infinite for equal pictures."""
     return -10.0 * jnp.log10(jnp.mean((image - reference) ** 2))
 
 
+@functools.partial(jax.jit, static_argnames="border")
 def ssim(image: jax.Array, reference: jax.Array, border: str = "valid") -> jax.Array:
     """Returns the mean structural similarity of two pictures [H, W, C], one for equal pictures.
 

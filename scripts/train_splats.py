@@ -201,7 +201,7 @@ def evaluate(
     shown = np.linspace(0, len(photos.cameras) - 1, _SHOWN).round()
     for i, (output, image) in enumerate(zip(outputs, photos.images, strict=True)):
         rgb = np.clip(np.asarray(output.rgb), 0, 1)
-        values = {"psnr_db": _psnr(rgb, image), "ssim": _ssim(rgb, image)}
+        values = {"psnr_db": psnr(rgb, image), "ssim": ssim(rgb, image)}
         if judge is not None:
             values["lpips"] = vgg.lpips(judge, rgb, image)
         for name, value in values.items():
@@ -209,9 +209,6 @@ def evaluate(
         if i in shown:
             pictures += [image, rgb]
     return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
-
-
-_psnr, _ssim = jax.jit(psnr), jax.jit(ssim)
 
 
 def _text(scores: dict[str, float]) -> str:

@@ -37,7 +37,6 @@ MATHS_IN_SCRIPTS = {
     "scripts/evaluation/tuning.py": "searches weights",
     "scripts/shell/head.py": "stacks the photos of a person",
     "scripts/shell/pictures.py": "colours a mesh",
-    "scripts/train_splats.py": "hands its photos to the device",
     "scripts/viewing/layers.py": "packs splats for the page",
     "scripts/viewing/play_panel.py": "moves what is shown",
 }
