@@ -32,11 +32,7 @@ UPWARD = {}
 SOLVER = "recon/levenberg_marquardt.py"
 BESIDE_THE_SOLVER = {}
 MATHS_IN_SCRIPTS = {
-    "scripts/annotation/face_view_io.py": "colours a picture",
-    "scripts/evaluation/figures.py": "places the figures' faces",
-    "scripts/evaluation/tuning.py": "searches weights",
     "scripts/shell/head.py": "stacks the photos of a person",
-    "scripts/shell/pictures.py": "colours a mesh",
     "scripts/viewing/layers.py": "packs splats for the page",
     "scripts/viewing/play_panel.py": "moves what is shown",
 }

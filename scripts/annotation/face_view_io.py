@@ -2,7 +2,6 @@
 
 import os
 
-import jax.numpy as jnp
 import numpy as np
 
 from recon.morphable import MorphableModel
@@ -42,7 +41,7 @@ def read_view(path: str | os.PathLike, model: MorphableModel) -> Camera:
             values = np.empty(0)
         if values.shape != shape or not np.isfinite(values).all():
             raise ValueError(f"{path}: expected {_WHAT}, found no {name} of shape {shape}")
-        fields[name] = jnp.asarray(values)
+        fields[name] = values
     sides = data.get("width"), data.get("height")
     if not all(type(side) is int and 0 < side <= _MOST_SIDE for side in sides):
         raise ValueError(f"{path}: expected {_WHAT}, found sides of {sides}")

@@ -2,7 +2,6 @@
 
 import pathlib
 
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -176,8 +175,8 @@ def overfitting(folder: pathlib.Path, subject: Subject, names: list[str]) -> Fig
     figure = Figure(figsize=(3.0 * len(heads), 3.5), dpi=110, layout="constrained")
     for ax, (title, head) in zip(figure.subplots(1, len(heads)), heads, strict=True):
         if isinstance(head, str):
-            identity = jnp.asarray(methods_lib.first_identity(folder, head)[view])
-            head = morphable.face_shape(subject.given, identity, jnp.zeros(0))
+            identity = methods_lib.first_identity(folder, head)[view]
+            head = morphable.face_shape(subject.given, identity, np.zeros(0, np.float32))
         ax.imshow(_portrait(np.asarray(head), np.asarray(subject.truth.triangles)))
         ax.set_title(title, fontsize=11)
         ax.set_axis_off()

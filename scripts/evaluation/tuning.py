@@ -18,7 +18,6 @@ import pathlib
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -63,7 +62,7 @@ class Case(NamedTuple):
         faces = fit.fit_faces(self.subject.fit_model, self.seen, config)
         scores = evaluate.score_views(
             self.subject.truth,
-            jnp.asarray(self.subject.modes),
+            self.subject.modes,
             faces.params.identity,
             faces.params.pose,
             self.truth.vertices,
@@ -154,7 +153,7 @@ def _make_case(
             cut = made.replace(vertices=(), identity=())
             cut = jax.tree.map(operator.itemgetter(view), cut)
             views.append(cut.replace(vertices=made.vertices, identity=made.identity))
-    truth = jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)
+    truth = jax.tree.map(lambda *leaves: np.stack(leaves), *views)
     scale = np.asarray(truth.scale) if protocol.knows_scale else None
     seen = evaluate.observe_views(np.asarray(truth.xy), np.asarray(truth.sigma_px), config, scale)
     return Case(name, subject, seen, truth, start or config.start)

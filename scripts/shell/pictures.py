@@ -5,7 +5,6 @@ Source: van der Walt and Smith 2015 (the colours of viridis).
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -124,7 +123,7 @@ def draw_uncertainty(mesh: Mesh, std_mm: np.ndarray) -> np.ndarray:
     marks = _MARKS[np.searchsorted(_MARKS, smallest, "right") - 1 :]
     marks = marks[: np.searchsorted(marks, largest) + 1]
     heat = _viridis(_share(std_mm, marks))
-    mesh = subdivide_mesh(mesh.replace(colors=jnp.asarray(heat)), levels=int(len(heat) < _COARSE))
+    mesh = subdivide_mesh(mesh.replace(colors=heat), levels=int(len(heat) < _COARSE))
     normals = np.asarray(vertex_normals(mesh.vertices, mesh.triangles))
     low, high = np.min(mesh.vertices, 0), np.max(mesh.vertices, 0)
     panels = []
