@@ -17,7 +17,7 @@ from recon import fit, pose
 from recon.landmarks import Landmarks
 from recon.morphable import MorphableModel, face_shape, landmark_embedding
 from recon.pose import Pose
-from recon.residuals import FitConfig, FitModel, Observation
+from recon.residuals import FitConfig, FitModel, Observation, stack_observations
 from render.mesh import vertex_normals
 from render.transforms import nearest_rotation, safe_norm, safe_normalize
 
@@ -49,7 +49,7 @@ def observe_views(
         )
         for i in range(len(xy))
     ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
+    return stack_observations(seen)
 
 
 @jax.jit

@@ -9,6 +9,7 @@ Source: Blanz and Vetter 1999; `s = mean + S diag(sigma) alpha` is Eq. 2 of the 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from numpy.typing import NDArray
 
 NUM_LANDMARKS = 68  # iBUG order: 17 contour points, then 51 inner points
 NUM_CONTOUR = 17
@@ -80,6 +81,17 @@ def with_modes(model: MorphableModel, num_identity: int, use_expression: bool) -
         expression_bounds=model.expression_bounds[:e],
         expression_names=model.expression_names[:e],
     )
+
+
+def with_paths(model: MorphableModel, corners: NDArray, weights: NDArray) -> MorphableModel:
+    """Gives the model other contour paths.
+
+    Args:
+      model: the morphable model.
+      corners: [P, C, 3] vertices around each control point.
+      weights: [P, C, 3] barycentric.
+    """
+    return model.replace(path_vertices=jnp.asarray(corners), path_weights=jnp.asarray(weights))
 
 
 def random_identity(key: jax.Array, num_faces: int, num_identity: int) -> jax.Array:

@@ -30,8 +30,8 @@ def fit_person(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit
 
     Args:
       model: from `fit.prepare`.
-      seen: photos from `fit.observe`, with the same `config`, stacked by `jax.tree.map`: a leading
-        axis B.
+      seen: photos from `fit.observe`, with the same `config`, joined by
+        `residuals.stack_observations`: a leading axis B.
       config: one of `fit.METHODS`, or a variation.
 
     Returns:

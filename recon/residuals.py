@@ -21,7 +21,7 @@ equals `jax.jacfwd` of the whole residual, at a fraction of its cost for many mo
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -91,6 +91,11 @@ class Observation:
     sigma_px: jax.Array  # [68] standard deviation of each landmark; inf leaves it out
     distance_map: contour.DistanceMap | None = None  # for distance="map"
     known_scale: jax.Array | None = None  # [] pixels per metre; None leaves it to the fit
+
+
+def stack_observations(seen: Sequence[Observation]) -> Observation:
+    """Joins pictures seen with one `FitConfig`, with a leading axis on every leaf."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
 
 
 class Unknowns(NamedTuple):

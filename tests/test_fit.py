@@ -53,7 +53,7 @@ def test_robust_finds_known_faces(model, fit_model):
     config = fit.METHODS["robust"]
     shots = [photograph(model, yaw, seed=i) for i, yaw in enumerate((-30, -20, -10, 0, 10, 20, 30))]
     seen = [fit.observe(landmarks, config) for landmarks, _, _ in shots]
-    faces = fit.fit_faces(fit_model, jax.tree.map(lambda *x: jnp.stack(x), *seen), config)
+    faces = fit.fit_faces(fit_model, residuals.stack_observations(seen), config)
     one = [jax.tree.map(operator.itemgetter(i), faces.params) for i in range(len(shots))]
     scores = [
         evaluate.score(
@@ -132,7 +132,7 @@ def test_a_batch_equals_one_at_a_time(model, fit_model):
     config = fit.METHODS["robust"]
     photos = [photograph(model, yaw, 1.0, seed)[0] for seed, yaw in enumerate((-20.0, 5.0, 30.0))]
     seen = [fit.observe(landmarks, config) for landmarks in photos]
-    batch = fit.fit_faces(fit_model, jax.tree.map(lambda *x: jnp.stack(x), *seen), config)
+    batch = fit.fit_faces(fit_model, residuals.stack_observations(seen), config)
     for i, one in enumerate(seen):
         alone = fit.fit_face(fit_model, one, config)
         np.testing.assert_allclose(batch.params.identity[i], alone.params.identity, atol=0.02)

@@ -32,7 +32,6 @@ UPWARD = {}
 SOLVER = "recon/levenberg_marquardt.py"
 BESIDE_THE_SOLVER = {}
 MATHS_IN_SCRIPTS = {
-    "scripts/shell/head.py": "stacks the photos of a person",
     "scripts/viewing/layers.py": "packs splats for the page",
     "scripts/viewing/play_panel.py": "moves what is shown",
 }

@@ -25,7 +25,7 @@ from recon.evaluation.experiments import PICTURE, SCALE
 from recon.landmarks import Landmarks
 from recon.morphable import MorphableModel
 from recon.pose import Pose
-from recon.residuals import FitConfig, FitModel, Observation
+from recon.residuals import FitConfig, FitModel, Observation, stack_observations
 from render.transforms import euler_rotation
 from scripts.benchmarks.eos_fit import EosFit
 from scripts.benchmarks.measuring import Row, against, milliseconds
@@ -98,7 +98,7 @@ def _model_rows(model: MorphableModel, suite: FitSuite) -> list[Row]:
         against(f"{case}, one photo", ours.milliseconds, "CPU-ms", _SCIPY, scipy_ms),
     ]
     if has_batch:
-        batch = jax.tree.map(lambda *x: jnp.stack(x), *seen[: suite.batch])
+        batch = stack_observations(seen[: suite.batch])
         jax.block_until_ready(fit.fit_faces(fit_model, batch, config))
         each = milliseconds(lambda: fit.fit_faces(fit_model, batch, config), time.process_time)
         each /= suite.batch
@@ -199,7 +199,7 @@ def _mean_face_result(
     config: FitConfig,
 ) -> _Result:
     """The control: no shape at all, in the pose of the inner landmarks."""
-    seen = jax.tree.map(lambda *x: jnp.stack(x), *seen)
+    seen = stack_observations(seen)
     identity, head = evaluate.mean_faces(fit_model, seen, config)
     return _Result(None, *_errors(model, photos, identity, head.rotation))
 

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from recon import assets, fit, landmarks, morphable, person, posterior, texture
@@ -18,7 +17,7 @@ from recon.contour_paths import paths_io
 from recon.fit import FaceFit
 from recon.morphable import MorphableModel
 from recon.posterior import Posterior
-from recon.residuals import FitConfig, FitModel, Observation
+from recon.residuals import FitConfig, FitModel, Observation, stack_observations
 from recon.texture import PaintedModel, TextureConfig
 from render.camera import Camera
 from render.mesh import Mesh, subdivide_mesh
@@ -72,7 +71,7 @@ def load_model(config: HeadConfig) -> MorphableModel:
         raise ValueError(f"expected --num_identity up to {largest}, found {num_identity}")
     if config.paths is not None:
         corners, weights = paths_io.read_paths(config.paths, model)
-        model = model.replace(path_vertices=jnp.asarray(corners), path_weights=jnp.asarray(weights))
+        model = morphable.with_paths(model, corners, weights)
     return morphable.with_modes(model, num_identity, config.expression)
 
 
@@ -144,8 +143,7 @@ class HeadMaker:
           ValueError: points that are no face.
         """
         marks = [landmarks.landmarks_from_points(one) for one in points]
-        seen = [fit.observe(one, self._fit_config) for one in marks]
-        seen = jax.tree.map(lambda *x: jnp.stack(x), *seen)
+        seen = stack_observations([fit.observe(one, self._fit_config) for one in marks])
         face, uncertainty, seconds = self._solve(
             seen, person.fit_person, posterior.person_posterior
         )
