@@ -55,7 +55,7 @@ def test_clicks_place_points_in_order_from_the_landmark_on(editor, model):
     drawn(editor)
     placed = editor.skin.positions(editor.paths[13].placed)
     np.testing.assert_array_equal(placed[0], editor.skin.vertices[model.landmark_vertices[13]])
-    xy, _ = drawn_lib.project(camera_at(model), placed[1:])
+    xy, _ = drawn_lib.project_orthographic(camera_at(model), placed[1:])
     np.testing.assert_allclose(xy, CLICKS, atol=1e-6)
     corners, weights = editor.result()
     assert corners.shape == weights.shape == (17, 10, 3)
@@ -84,7 +84,8 @@ def test_one_side_alone_and_the_chin(editor):
 
 
 def test_a_click_on_the_landmark_is_the_landmark(editor, model):
-    start, _ = drawn_lib.project(camera_at(model), editor.skin.positions(editor._start(13))[0])
+    landmark = editor.skin.positions(editor._start(13))[0]
+    start, _ = drawn_lib.project_orthographic(camera_at(model), landmark)
     drawn(editor, [start + 5])
     assert len(editor.paths[13].placed.corners) == 1
 
@@ -93,16 +94,16 @@ def test_a_move_is_one_step_however_long(editor, model):
     drawn(editor)
     for shift in (2, 4, 6):
         editor.move(13, 2, CLICKS[1] + shift, camera_at(model), True, goes_on=shift > 2)
-    xy, _ = drawn_lib.project(camera_at(model), editor.lines()[13].points)
+    xy, _ = drawn_lib.project_orthographic(camera_at(model), editor.lines()[13].points)
     np.testing.assert_allclose(xy[2], CLICKS[1] + 6, atol=1e-6)
     editor.undo()
-    xy, _ = drawn_lib.project(camera_at(model), editor.lines()[13].points)
+    xy, _ = drawn_lib.project_orthographic(camera_at(model), editor.lines()[13].points)
     np.testing.assert_allclose(xy[1:], CLICKS, atol=1e-6)
 
 
 def test_the_models_own_path_can_be_mended_and_comes_back(editor, model):
     own = editor.lines()[12].points
-    xy, _ = drawn_lib.project(camera_at(model), own)
+    xy, _ = drawn_lib.project_orthographic(camera_at(model), own)
     editor.move(12, 5, xy[5] + (0, 25), camera_at(model), False)
     moved = editor.lines()[12].points
     np.testing.assert_array_equal(np.delete(moved, 5, 0), np.delete(own, 5, 0))
@@ -174,11 +175,12 @@ def test_a_path_drawn_in_the_browser_is_saved_and_fits(model, tmp_path):
     clicks = CLICKS.copy()
     clicks[1] += (10.0, -30.0)
     points, own = saved_points(model, out), path_points(model.mean, *model_arrays(model))
-    xy, _ = drawn_lib.project(camera_at(model), drawn_lib.spline_through(points[13], 50))
+    curve = drawn_lib.spline_through(points[13], 50)
+    xy, _ = drawn_lib.project_orthographic(camera_at(model), curve)
     # A pixel of the page is 1.1 of the picture; the path is divided evenly, not at the clicks.
     away = np.linalg.norm(clicks[:, None] - xy, axis=-1).min(1)
     assert away.max() < 4.0
-    xy, _ = drawn_lib.project(camera_at(model), points[13])
+    xy, _ = drawn_lib.project_orthographic(camera_at(model), points[13])
     np.testing.assert_allclose(xy[-1], clicks[-1], atol=1.2)
     np.testing.assert_allclose(points[3], points[13] * (-1, 1, 1), atol=5e-4)
     same = np.delete(np.arange(17), [3, 13])
@@ -259,7 +261,7 @@ def test_strokes_on_a_picture_become_paths(model, tmp_path):
         picture = file.convert("RGB")
     own = path_points(np.asarray(model.mean, np.float64), *model_arrays(model))
     camera = camera_at(model, -40.0)
-    line, _ = drawn_lib.project(camera, drawn_lib.spline_through(own[4]))
+    line, _ = drawn_lib.project_orthographic(camera, drawn_lib.spline_through(own[4]))
     bent = line + 12.0 * np.sin(np.linspace(0, np.pi, len(line)))[:, None] * (0.3, 1.0)
     ImageDraw.Draw(picture).line([tuple(xy) for xy in bent], fill=(0, 160, 60), width=5)
     picture.save(painted, quality=88)
@@ -268,8 +270,8 @@ def test_strokes_on_a_picture_become_paths(model, tmp_path):
     done = commands.run("annotate_paths", *arguments)
     assert f"wrote {out}: 1 of 17 paths changed" in done.stdout, done.stderr
     points = saved_points(model, out)
-    xy, _ = drawn_lib.project(camera, points[4])
-    dense, _ = drawn_lib.project(camera, drawn_lib.spline_through(points[4], 30))
+    xy, _ = drawn_lib.project_orthographic(camera, points[4])
+    dense, _ = drawn_lib.project_orthographic(camera, drawn_lib.spline_through(points[4], 30))
     assert np.linalg.norm(xy[:, None] - bent, axis=-1).min(1).max() < 2.0
     assert np.linalg.norm(bent[:, None] - dense, axis=-1).min(1).max() < 4.0
     np.testing.assert_allclose(np.delete(points, 4, 0), np.delete(own, 4, 0), atol=1e-7)

@@ -10,7 +10,13 @@ from PIL import Image, ImageDraw
 from recon import assets
 from recon.contour_paths import drawn as drawn_lib
 from recon.contour_paths import strokes
-from recon.contour_paths.drawn import Skin, SkinPoints, even_path, inverse_project, project
+from recon.contour_paths.drawn import (
+    Skin,
+    SkinPoints,
+    even_path,
+    inverse_project,
+    project_orthographic,
+)
 from render.camera import perspective_camera
 from render.rasterize import rasterize_reference
 
@@ -43,9 +49,9 @@ def test_a_pixel_goes_back_to_the_point_it_shows(model, skin, yaw, pitch):
     weights = rng.dirichlet(np.ones(3), 200)
     known = SkinPoints(skin.triangles[rng.integers(len(skin.triangles), size=200)], weights)
     camera = camera_at(model, yaw, pitch)
-    xy, depth = project(camera, skin.positions(known))
+    xy, depth = project_orthographic(camera, skin.positions(known))
     found = inverse_project(camera, skin, xy)
-    found_xy, found_depth = project(camera, skin.positions(found))
+    found_xy, found_depth = project_orthographic(camera, skin.positions(found))
     np.testing.assert_allclose(found_xy, xy, atol=1e-7)
     assert (found_depth <= depth + 1e-9).all()  # nothing is seen through the skin
     is_same = (found.corners == known.corners).all(1)
@@ -63,14 +69,16 @@ def test_it_sees_what_the_rasterizer_draws(model, skin):
     is_hit = found.corners[:, 0] >= 0
     assert np.mean(is_hit == (triangle.ravel() >= 0)) > 0.999
     both = is_hit & (triangle.ravel() >= 0)
-    _, found_depth = project(camera, skin.positions(SkinPoints(*(f[both] for f in found))))
+    places = skin.positions(SkinPoints(*(f[both] for f in found)))
+    _, found_depth = project_orthographic(camera, places)
     np.testing.assert_allclose(found_depth, depth.ravel()[both], atol=2e-5)
     assert 0.3 < is_hit.mean() < 0.9
 
 
 def test_landmarks_are_in_the_picture_from_all_angles(model, skin):
     for yaw, pitch in [(0, 0), (90, 0), (-90, 60), (30, -60)]:
-        xy, _ = project(camera_at(model, yaw, pitch), skin.vertices[model.landmark_vertices])
+        places = skin.vertices[model.landmark_vertices]
+        xy, _ = project_orthographic(camera_at(model, yaw, pitch), places)
         assert xy.min() > 0 and xy.max() < SIZE
 
 
@@ -161,7 +169,7 @@ def read(model, skin, camera, picture):
 
 def own_lines(model, skin, camera, numbers):
     paths = drawn_lib.model_paths(model)
-    return [project(camera, curve_of(skin.positions(paths[i])))[0] for i in numbers]
+    return [project_orthographic(camera, curve_of(skin.positions(paths[i])))[0] for i in numbers]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +183,7 @@ def test_strokes_along_paths_give_the_paths_back(model, skin, yaw, numbers, widt
     found = read(model, skin, camera, painted(either_way, width, quality=quality))
     assert sorted(found) == list(numbers)
     for number, line in zip(numbers, lines, strict=True):
-        xy, _ = project(camera, skin.positions(found[number]))
+        xy, _ = project_orthographic(camera, skin.positions(found[number]))
         away = np.linalg.norm(xy[:, None] - line, axis=-1).min(1)
         assert away.max() < 2.0
         np.testing.assert_allclose(xy[[0, -1]], line[[0, -1]], atol=2.0)
@@ -210,7 +218,7 @@ def test_strokes_that_say_nothing_clear_are_refused(model, skin):
     assert "at landmark 13 leaving it at" in refused(model, skin, [away])
     branch = np.array([line[90], line[90] + [0, 120]])
     assert "do not branch" in refused(model, skin, [line, branch])
-    nose, _ = project(camera, skin.vertices[int(model.landmark_vertices[30])])
+    nose, _ = project_orthographic(camera, skin.vertices[int(model.landmark_vertices[30])])
     beyond = nose - [30, 12]
     assert "leaping" in refused(model, skin, [np.array([*line, nose, beyond])])
     dashes = [np.array([[100, y], [400, y]]) for y in range(20, 560, 30)]

@@ -40,7 +40,6 @@ SAID_TWICE = {
     ("recon", "deviations"): "of a file's modes, and of shading",
     ("recon", "find_points"): "in a picture, and on a mesh",
     ("recon", "prepare"): "a model for the fit, and for painting",
-    ("recon", "project"): "scaled orthography, and a view of it",
     ("scripts", "main"): "every command has one",
     ("scripts", "measure"): "each peer is a program of its own, started by its name",
     ("scripts", "milliseconds"): "the peer in torch is timed where jax is not imported",

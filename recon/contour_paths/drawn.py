@@ -114,7 +114,7 @@ def view_camera(
     )[0]
 
 
-def project(camera: Camera, points: NDArray) -> tuple[NDArray, NDArray]:
+def project_orthographic(camera: Camera, points: NDArray) -> tuple[NDArray, NDArray]:
     """Projects points [..., 3] orthographically, in double precision: pixels [..., 2], depth."""
     if not camera.orthographic:
         raise ValueError("expected an orthographic camera, found a perspective one")
@@ -129,7 +129,7 @@ def inverse_project(camera: Camera, skin: Skin, xy: NDArray) -> SkinPoints:
     A pixel sees the foremost triangle it lies in, whichever way that faces, as the rasterizer has
     it. Corners are -1 where a pixel lies beside the face.
     """
-    flat, depth = project(camera, skin.corners)  # [T, 3, 2], [T, 3]
+    flat, depth = project_orthographic(camera, skin.corners)  # [T, 3, 2], [T, 3]
     low, high = flat.min(axis=1), flat.max(axis=1)
     xy = np.asarray(xy, np.float64).reshape(-1, 2)
     corners = np.full((len(xy), 3), -1, np.int64)

@@ -63,7 +63,7 @@ class Editor:
         placed = self.paths[path].placed if self.paths[path].is_drawn else self._start(path)
         is_begun = len(placed.corners) > 0
         if len(placed.corners) == 1 and self.landmarks[path] >= 0:
-            start, _ = drawn.project(camera, self.skin.positions(placed)[0])
+            start, _ = drawn.project_orthographic(camera, self.skin.positions(placed)[0])
             if np.linalg.norm(start - xy) < _SNAP * camera.width:
                 point = None
         if is_begun and point is not None:

@@ -23,7 +23,7 @@ from recon.contour_paths.drawn import (
     even_path,
     inverse_project,
     join,
-    project,
+    project_orthographic,
 )
 from recon.morphable import NUM_CONTOUR
 from render.camera import Camera
@@ -141,10 +141,10 @@ def seen_landmarks(camera: Camera, skin: Skin, landmark_vertices: NDArray) -> ND
       landmark_vertices: [68], -1 where the model has none.
     """
     index = np.asarray(landmark_vertices)[:NUM_CONTOUR]
-    xy, depth = project(camera, skin.vertices[np.maximum(index, 0)])
+    xy, depth = project_orthographic(camera, skin.vertices[np.maximum(index, 0)])
     front = inverse_project(camera, skin, xy)
     is_hit = front.corners[:, 0] >= 0
-    _, front_depth = project(camera, skin.positions(front))
+    _, front_depth = project_orthographic(camera, skin.positions(front))
     is_inside = ((xy >= 0.0) & (xy <= (camera.width, camera.height))).all(axis=1)
     is_seen = (index >= 0) & is_inside & (~is_hit | (depth <= front_depth + _SEEN))
     return np.where(is_seen[:, None], xy, np.nan)

@@ -154,7 +154,7 @@ def summary(model: MorphableModel, corners, weights, changed: list[int]) -> str:
 
 
 def _pixels(camera: Camera, behind: np.ndarray, points: np.ndarray) -> list[list]:
-    xy, depth = drawn.project(camera, points)
+    xy, depth = drawn.project_orthographic(camera, points)
     column, row = np.clip(np.floor(xy).astype(int), 0, np.array(behind.shape[::-1]) - 1).T
     is_seen = depth <= behind[row, column] + _SEEN
     return [
