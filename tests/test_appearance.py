@@ -47,7 +47,7 @@ def detector_errors(model, painted, identity, head, key):
     vertices = face_shape(model, identity, jnp.zeros(0))
     picture = appearance.render_face(key, painted, vertices, head)
     xy = np.asarray(pose.project(head, vertices[model.landmark_vertices]))
-    distance = np.linalg.norm(appearance.find_points(picture) - xy, axis=1)
+    distance = np.linalg.norm(appearance.detected_points(picture) - xy, axis=1)
     upright = pose.project(head_at(model), vertices[model.landmark_vertices])
     return distance / float(eye_distance(upright))
 
@@ -60,7 +60,7 @@ def test_dlib_finds_the_painted_points_where_the_vertices_are(model, painted):
 
 
 def test_a_picture_without_a_face_has_no_points():
-    assert np.isnan(appearance.find_points(np.full((300, 400, 3), 0.5))).all()
+    assert np.isnan(appearance.detected_points(np.full((300, 400, 3), 0.5))).all()
 
 
 def test_light_comes_from_where_the_viewer_is_not_where_the_head_points(model, painted):

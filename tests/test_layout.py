@@ -38,7 +38,6 @@ MATHS_IN_SCRIPTS = {
 SAID_TWICE = {
     ("recon", "Skin"): "one is painted, one is drawn on",
     ("recon", "deviations"): "of a file's modes, and of shading",
-    ("recon", "find_points"): "in a picture, and on a mesh",
     ("recon", "prepare"): "a model for the fit, and for painting",
     ("scripts", "main"): "every command has one",
     ("scripts", "measure"): "each peer is a program of its own, started by its name",

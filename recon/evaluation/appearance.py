@@ -140,7 +140,7 @@ def render_face(
     return jnp.clip(picture + noise, 0.0, 1.0)
 
 
-def find_points(picture: jax.Array) -> NDArray:
+def detected_points(picture: jax.Array) -> NDArray:
     """What dlib finds in a picture [H, W, 3]: points [68, 2] of the clearest face, or NaN.
 
     A face that dlib's detector misses stays missing: nobody tells it where to look.

@@ -184,7 +184,7 @@ def _rendered_points(
     found, sigma = [], []
     for view in range(len(head.scale)):
         one = jax.tree.map(lambda x: x[view], head)  # noqa: B023
-        points = appearance.find_points(appearance.render_face(key, look, vertices, one))
+        points = appearance.detected_points(appearance.render_face(key, look, vertices, one))
         found.append(points)
         is_found = np.isfinite(points).all()
         sigma.append(
