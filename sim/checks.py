@@ -1,6 +1,6 @@
 """Physics-based metrics of a simulated motion: what a look at the video does not tell.
 
-`sample` sums up a moment of the simulation on the device, `report` what such moments say together:
+`sample` sums up a moment of the simulation on the device, `metrics` what such moments say together:
 whether energy and momentum are kept, how long bodies touch, how they swing, how far matter yields.
 
 Axes: N particles, T moments. SI units: joules, kilograms, metres, seconds. Distances from obstacles
@@ -224,7 +224,7 @@ def contacts(seconds: np.ndarray, clearance: np.ndarray, tolerance: float) -> Co
     return Contacts(list(zip(begins, ends, strict=True)), num_impacts)
 
 
-def report(
+def metrics(
     samples: Sample,
     tolerance: float,
     up: tuple[float, float, float] = (0.0, 1.0, 0.0),

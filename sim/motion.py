@@ -178,7 +178,7 @@ def report(ready: ReadyScene, motion: Motion) -> dict:
     num_frames, num_particles = len(motion.seconds) - 1, motion.x.shape[1]
     timed = max(num_frames - 1, 0)
     rate = timed * time_step.per_frame * num_particles / max(motion.run_seconds, 1e-9)
-    found = checks.report(
+    found = checks.metrics(
         motion.samples, 0.5 * grid.dx, up=(0.0, 0.0, 1.0), signal=main_displacement(motion)
     )
     return {

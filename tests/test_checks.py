@@ -208,7 +208,7 @@ def moments(t, height, speed, clearance=None):
 
 def test_the_report_of_a_free_fall_keeps_energy_and_tells_no_contact():
     t = np.linspace(0, 1, 31)
-    found = checks.report(moments(t, 10 - 4.9 * t**2, -9.8 * t), tolerance=0.01)
+    found = checks.metrics(moments(t, 10 - 4.9 * t**2, -9.8 * t), tolerance=0.01)
     assert abs(found["energy_drift_ratio"]) < 1e-12 and found["seconds"] == 1.0
     np.testing.assert_allclose(found["momentum_change_kg_m_per_s"], 9.8)
     np.testing.assert_allclose(found["center_way_metres"], 4.9)
@@ -221,7 +221,7 @@ def test_the_report_of_a_free_fall_keeps_energy_and_tells_no_contact():
 def test_the_report_of_a_bounce_tells_contacts_and_depth():
     t = np.linspace(0, 5, 2001)
     y, _, _ = bouncing(t)
-    found = checks.report(moments(t, y, np.gradient(y, t), y - 0.002), tolerance=0.01)
+    found = checks.metrics(moments(t, y, np.gradient(y, t), y - 0.002), tolerance=0.01)
     assert found["contact_impacts"] == found["contact_intervals"] == 6
     np.testing.assert_allclose(found["penetration_peak_metres"], 0.002, atol=1e-4)
     assert found["contact_last_seconds"] == 5.0
@@ -233,8 +233,8 @@ def test_the_report_of_a_bounce_tells_contacts_and_depth():
 def test_the_report_of_a_swing_takes_the_signal_that_it_is_given():
     t = np.arange(120) / 30
     samples = moments(t, np.sin(9 * t), 9 * np.cos(9 * t))
-    height = checks.report(samples, tolerance=0.01)
+    height = checks.metrics(samples, tolerance=0.01)
     np.testing.assert_allclose(height["oscillation_frequency_hz"], 9 / (2 * np.pi), rtol=1e-4)
-    across = checks.report(samples, 0.01, signal=np.cos(20 * t), up=(1.0, 0.0, 0.0))
+    across = checks.metrics(samples, 0.01, signal=np.cos(20 * t), up=(1.0, 0.0, 0.0))
     np.testing.assert_allclose(across["oscillation_frequency_hz"], 20 / (2 * np.pi), rtol=1e-4)
     assert height["oscillation_is_sure"] is True and height["oscillation_cycles"] > 5

@@ -44,7 +44,6 @@ SAID_TWICE = {
     ("scripts", "milliseconds"): "the peer in torch is timed where jax is not imported",
     ("scripts", "summary"): "of a report, of a head and of an annotation",
     ("scripts", "write_view"): "a view of a face, and its command",
-    ("sim", "report"): "of a check, and of a simulation",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LONG_FILES = {
