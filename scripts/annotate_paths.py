@@ -96,12 +96,12 @@ def main() -> None:
     if _PICTURE.value:
         read_strokes(model, begin, out)
     elif _VIEW.value:
-        write_view(model)
+        write_face_view(model)
     else:
         serve(Editor(model, begin), out)
 
 
-def write_view(model: MorphableModel) -> None:
+def write_face_view(model: MorphableModel) -> None:
     """Writes the picture to paint on, and what the way back needs."""
     picture = pathlib.Path(_VIEW.value)
     with command.progress("view"):

@@ -43,7 +43,6 @@ SAID_TWICE = {
     ("scripts", "measure"): "each peer is a program of its own, started by its name",
     ("scripts", "milliseconds"): "the peer in torch is timed where jax is not imported",
     ("scripts", "summary"): "of a report, of a head and of an annotation",
-    ("scripts", "write_view"): "a view of a face, and its command",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LONG_FILES = {
