@@ -3,6 +3,8 @@
 Such a file is a zip archive with a pickle and blocks of numbers, or the older bare stream of
 pickles and blocks. A pickle is a program that its reader runs: here that program may build ordered
 dictionaries and tensors, and whatever else it names stops the reading.
+`torch.load(weights_only=True)` does as much; it needs torch, hundreds of megabytes that no command
+wants for anything else.
 """
 
 import collections
