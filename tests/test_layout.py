@@ -57,7 +57,6 @@ SAID_TWICE = {
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LONG_FILES = {
-    "render/capture_io.py": "five formats of captures",
     "sim/checks.py": "every figure of the report",
     "sim/polar.py": "the decomposition with its derivatives",
     "sim/substep.py": "the step, its derivative and its twin",
