@@ -203,6 +203,21 @@ def scale_camera(camera: Camera, factor: int) -> Camera:
     )
 
 
+def fit_camera(camera: Camera, width: int, height: int) -> Camera:
+    """Returns the camera of a picture of another size that shows the whole view, in the middle.
+
+    Where the sides have another ratio, it shows more beside the view, or above and below.
+    """
+    scale = min(width / camera.width, height / camera.height)
+    old, new = np.array([camera.width, camera.height]), np.array([width, height])
+    return camera.replace(
+        focal=camera.focal * scale,
+        center=(camera.center - 0.5 * old) * scale + 0.5 * new,
+        width=width,
+        height=height,
+    )
+
+
 def camera_through(
     camera: Camera, rotation: jax.Array, translation: jax.Array, scale: jax.Array | float = 1.0
 ) -> Camera:

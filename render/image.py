@@ -42,14 +42,30 @@ def linear_to_srgb(linear: jax.Array) -> jax.Array:
     return jnp.where(linear <= 0.0031308, 12.92 * linear, high)
 
 
+def mean_where(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns the mean of a picture [H, W, C] over the pixels that count, by `mask` [H, W]."""
+    if mask is None:
+        return jnp.mean(values)
+    total = jnp.maximum(jnp.sum(mask), 1e-6) * values.shape[-1]  # a mask may leave nothing
+    return jnp.sum(values * mask[..., None]) / total
+
+
 @jax.jit
-def psnr(image: jax.Array, reference: jax.Array) -> jax.Array:
-    """Returns the peak signal-to-noise ratio in decibels; infinite for equal pictures."""
-    return -10.0 * jnp.log10(jnp.mean((image - reference) ** 2))
+def psnr(image: jax.Array, reference: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Returns the peak signal-to-noise ratio in decibels; infinite for equal pictures.
+
+    Args:
+      image: [H, W, C] in [0, 1].
+      reference: [H, W, C] in [0, 1].
+      mask: [H, W] how much each pixel counts, or None for all alike.
+    """
+    return -10.0 * jnp.log10(mean_where((image - reference) ** 2, mask))
 
 
 @functools.partial(jax.jit, static_argnames="border")
-def ssim(image: jax.Array, reference: jax.Array, border: str = "valid") -> jax.Array:
+def ssim(
+    image: jax.Array, reference: jax.Array, border: str = "valid", mask: jax.Array | None = None
+) -> jax.Array:
     """Returns the mean structural similarity of two pictures [H, W, C], one for equal pictures.
 
     The window is a Gaussian of 1.5 pixels, cut to 11 x 11. A blur is two products with banded
@@ -61,12 +77,16 @@ def ssim(image: jax.Array, reference: jax.Array, border: str = "valid") -> jax.A
       border: "valid" averages the pixels whose window lies inside the picture, as papers report it
         and as scikit-image does. "zero" averages all pixels and takes what lies outside for black,
         as trainers of Gaussian splats do: no pixel is left without a gradient.
+      mask: [H, W] in [0, 1], how much each pixel counts; None for all alike. Where it is zero both
+        pictures are taken for black, as beyond the border.
     """
     if image.shape != reference.shape or image.ndim != 3:
         raise ValueError(
             f"expected two [H, W, C] of one shape, found {image.shape} and {reference.shape}"
         )
     x, y = jnp.moveaxis(image, -1, 0), jnp.moveaxis(reference, -1, 0)
+    if mask is not None:
+        x, y = (jnp.where(mask > 0, side, 0.0) for side in (x, y))
     rows, columns = (jnp.asarray(_blur_matrix(side, border), x.dtype) for side in x.shape[1:])
     outside = 1.0 - np.outer(*(_blur_matrix(side, border).sum(1) for side in x.shape[1:]))
     outside = jnp.asarray(outside, x.dtype)  # share of a pixel's window
@@ -85,7 +105,9 @@ def ssim(image: jax.Array, reference: jax.Array, border: str = "valid") -> jax.A
     c1, c2 = 0.01**2, 0.03**2  # K1 and K2 of the paper, for a range of one
     luminance = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2.0 * covariance + c2) / (variances + c2)
-    return jnp.mean(luminance * structure)
+    if mask is not None and border == "valid":
+        mask = mask[_SSIM_RADIUS:-_SSIM_RADIUS, _SSIM_RADIUS:-_SSIM_RADIUS]
+    return mean_where(jnp.moveaxis(luminance * structure, 0, -1), mask)
 
 
 def _blur_matrix(side: int, border: str) -> np.ndarray:

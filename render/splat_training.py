@@ -4,7 +4,10 @@ Each step renders one photo per device and moves all Gaussians by Adam. Noise mo
 Gaussians about, and from time to time those that died are laid onto living ones (Markov chain Monte
 Carlo): their number never changes, which is what compiled code wants.
 
-Axes: N Gaussians, V photos of a step, one a device; P sparse points.
+Axes: N Gaussians, V photos of a step, one a device; P sparse points; H and W pixels.
+
+Pixels that a mask leaves out take no part in the loss, nor does what lies beyond a photo that is
+smaller than others.
 
 Sources: Kerbl et al. 2023 (loss, learning rates, start from points); Kheradmand et al. 2024 (noise,
 relocation, Eq. 9, regularizers). Noise and regularizer are stated per extent of the scene, so that
@@ -27,7 +30,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from render import harmonics
 from render.camera import Camera, camera_position
 from render.gaussians import Gaussians, covariances
-from render.image import RenderOutput, ssim
+from render.image import RenderOutput, mean_where, ssim
 from render.splat import SplatConfig, splat
 from render.stages import compiled
 
@@ -70,6 +73,14 @@ class TrainState:
     step: jax.Array  # [] int32
     extent: jax.Array  # [] the scene's size, in its own unit
     key: jax.Array  # [2] uint32 data of the key that noise is drawn with
+
+
+class Views(NamedTuple):
+    """Photos of any sizes, laid into the top left of one size: what a step is compiled for."""
+
+    cameras: Camera  # leaves [V, ...], of the common size
+    images: jax.Array  # [V, H, W, 3]
+    masks: jax.Array | None  # [V, H, W] in [0, 1], how much a pixel counts; None for all alike
 
 
 class StepReport(NamedTuple):
@@ -158,6 +169,34 @@ def _random_points(rng: np.random.Generator, cameras: Sequence[Camera], count: i
     return center + radius * rng.random((count, 1)) ** (1 / 3) * directions
 
 
+def stack_views(
+    cameras: Sequence[Camera],
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | None] | None = None,
+) -> Views:
+    """Makes arrays of photos, on the host. What a smaller photo leaves free does not count.
+
+    Args:
+      cameras: V.
+      images: V of [h, w, 3].
+      masks: V of [h, w], or None for each that counts as a whole.
+    """
+    masks = [None] * len(images) if masks is None else masks
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    cameras = [camera.replace(width=width, height=height) for camera in jax.device_get(cameras)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *cameras)
+    pixels = np.zeros((len(images), height, width, 3), np.float32)
+    is_whole = all(image.shape[:2] == (height, width) for image in images)
+    has_masks = not is_whole or any(mask is not None for mask in masks)
+    counts = np.zeros(pixels.shape[:3], np.float32) if has_masks else None
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        rows, columns = image.shape[:2]
+        pixels[i, :rows, :columns] = image
+        if has_masks:
+            counts[i, :rows, :columns] = 1.0 if mask is None else mask
+    return Views(stacked, pixels, counts)
+
+
 def photos_of_step(step: int, num_views: int, num_photos: int, seed: int) -> np.ndarray:
     """Returns which photos a step sees: each once in a round, in an order anew each round."""
     places = np.arange(step * num_views, (step + 1) * num_views)
@@ -170,8 +209,7 @@ def photos_of_step(step: int, num_views: int, num_photos: int, seed: int) -> np.
 
 def train_step(
     state: TrainState,
-    cameras: Camera,
-    images: jax.Array,
+    views: Views,
     progress: jax.Array,
     config: TrainConfig,
     max_pairs: int,
@@ -180,15 +218,14 @@ def train_step(
 
     Args:
       state: before the step.
-      cameras: [V] stacked; one a device.
-      images: [V, H, W, 3].
+      views: V photos; one a device.
       progress: [] share of the training that is done.
       config: static.
       max_pairs: static capacity of a picture.
     """
-    view = jax.tree.map(lambda v: v[0], cameras)
+    view = jax.tree.map(lambda v: v[0], views)
     (_, (loss, output)), gradient = jax.value_and_grad(_loss, has_aux=True)(
-        state.gaussians, state.extent, view, images[0], config, max_pairs
+        state.gaussians, state.extent, view, config, max_pairs
     )
     gradient, loss = jax.lax.pmean((gradient, loss), _AXIS)
     needed = jax.lax.pmax(output.needed, _AXIS)
@@ -226,7 +263,7 @@ def compiled_step(config: TrainConfig, max_pairs: int) -> Callable:
     step = jax.shard_map(
         functools.partial(train_step, config=config, max_pairs=max_pairs),
         mesh=_all_devices(),
-        in_specs=(everywhere, split, split, everywhere),
+        in_specs=(everywhere, split, everywhere),
         out_specs=everywhere,
         check_vma=False,  # loops over data-dependent lists defeat the check
     )
@@ -236,14 +273,14 @@ def compiled_step(config: TrainConfig, max_pairs: int) -> Callable:
 def _loss(
     gaussians: Gaussians,
     extent: jax.Array,
-    camera: Camera,
-    image: jax.Array,
+    view: Views,
     config: TrainConfig,
     max_pairs: int,
 ) -> tuple[jax.Array, tuple[jax.Array, RenderOutput]]:
-    output = splat(gaussians, camera, SplatConfig(max_pairs=max_pairs), config.background)
-    difference = jnp.mean(jnp.abs(output.rgb - image))
-    likeness = ssim(output.rgb, image, border="zero")
+    """Returns the loss with regularizers, the loss without, and the picture, of one view."""
+    output = splat(gaussians, view.cameras, SplatConfig(max_pairs=max_pairs), config.background)
+    difference = mean_where(jnp.abs(output.rgb - view.images), view.masks)
+    likeness = ssim(output.rgb, view.images, border="zero", mask=view.masks)
     loss = (1 - config.ssim_weight) * difference + config.ssim_weight * (1 - likeness)
     opacity = jnp.mean(jax.nn.sigmoid(gaussians.logit_opacities))
     size = jnp.mean(jnp.exp(gaussians.log_scales)) / extent

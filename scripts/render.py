@@ -13,16 +13,20 @@ Examples:
   python -m scripts.render --show=flowers.ply --out=out/flowers
   python -m scripts.render --show=out/me/splats.ply --size=768 --frames=120 --elevation=0
   python -m scripts.render --show=out/me/head.glb --still --azimuth=-40,0,40
-  python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush/transforms.json
+  python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush
   python -m scripts.render --show=flowers.ply --trajectory=trajectory.npz --azimuth=30
   python -m scripts.render --show=out/me/head.glb --trajectory=out/jelly/trajectory.npz
 
 Splats are y down, as most captures are, unless their file says otherwise; meshes are y up. --up
 overrides. An azimuth of zero looks at the front; it grows towards the right hand of who stands
-there. A trajectory is that of a splat scene; a simulated one moves a mesh in the same space too.
+there. --cameras takes what scripts.train_splats takes (a folder with transforms.json,
+transforms_train.json or a COLMAP model, or such a file; photos need not be there), and the
+camera_path.json of nerfstudio's and viser's viewers. A trajectory is that of a splat scene; a
+simulated one moves a mesh in the same space too.
 Exit status: 0 done; 2 bad input; 1 another failure.
 """
 
+import collections
 import pathlib
 from collections.abc import Iterator
 
@@ -34,7 +38,7 @@ from render import (
     framing,
     image_io,
 )
-from render.camera import DEFAULT_FOV_DEGREES, Camera, orbit
+from render.camera import DEFAULT_FOV_DEGREES, Camera, fit_camera, orbit
 from render.image import RenderOutput, contact_sheet
 from scripts.shell import command, scenes
 from scripts.shell.film_io import write_film
@@ -56,7 +60,7 @@ _TARGET = flags.DEFINE_string("target", None, "x,y,z that the camera looks at; f
 _DISTANCE = flags.DEFINE_float("distance", None, "Of the camera; found by itself.", 1e-6)
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up.")
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
-_CAMERAS = flags.DEFINE_string("cameras", None, "transforms.json to go along, in its order.")
+_CAMERAS = flags.DEFINE_string("cameras", None, "Capture or camera_path.json to go along.")
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the scene moves, .npz.")
 _SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
 
@@ -74,7 +78,7 @@ def main() -> None:
         shown = read_moving(_TRAJECTORY.value, shown, _FPS.value)
     command.say(f"{shown.name}: {shown.text}")
     if _CAMERAS.value:
-        cameras, found = _camera_path(width), {}
+        cameras, found = _camera_path(width, height), {}
     else:
         cameras, found = _turn(shown, width, height)
     outputs = shown.frames(cameras, background)
@@ -90,14 +94,25 @@ def main() -> None:
     command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
 
 
-def _camera_path(width: int) -> list[Camera]:
-    cameras, _ = capture_io.read_cameras(_CAMERAS.value)
-    if flags.FLAGS["size"].present:
+def _camera_path(width: int, height: int) -> list[Camera]:
+    """Reads the cameras to go along, all of one size: the commonest, or of the width asked for."""
+    is_sized = flags.FLAGS["size"].present
+    path = capture_io.read_cameras(_CAMERAS.value, (width, height) if is_sized else None)
+    if path.left_out:
+        first, total = path.left_out[0], len(path.left_out) + len(path.cameras)
+        command.warn(
+            f"{len(path.left_out)} of {total} cameras are left out; the first is {first.name}: "
+            f"{first.reason}"
+        )
+    cameras = path.cameras
+    if is_sized:
         cameras = [framing.with_width(camera, width) for camera in cameras]
-    sizes = {(camera.width, camera.height) for camera in cameras}
-    if len(sizes) != 1:
-        raise ValueError(f"expected cameras of one size in {_CAMERAS.value}, found {len(sizes)}")
-    return cameras
+    sizes = collections.Counter((camera.width, camera.height) for camera in cameras)
+    if len(sizes) == 1:
+        return cameras
+    (size, _), *_ = sizes.most_common(1)
+    command.say(f"cameras of {len(sizes)} sizes, shown as {size[0]} x {size[1]}")
+    return [fit_camera(camera, *size) for camera in cameras]
 
 
 def _turn(shown: Shown, width: int, height: int) -> tuple[list[Camera], dict]:

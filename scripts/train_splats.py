@@ -1,9 +1,9 @@
 r"""Makes a splat scene of photos taken from known places.
 
 --capture is a folder with photos and their cameras: transforms.json (instant-ngp, nerfstudio),
-transforms_train.json (the synthetic scenes of NeRF) or a COLMAP model in sparse/0. Gaussians start
-at the sparse points, where there are some. Every eighth photo is held out, and the scene is judged
-by them. Into --out go
+transforms_train.json (the synthetic scenes of NeRF) or a COLMAP model (sparse/0, dense/). Gaussians
+start at the sparse points, where there are some. Every eighth photo is held out, and the scene is
+judged by them. Into --out go
 
   splats.ply        the scene, for scripts.render, scripts.view and other viewers
   held_out.png      held-out photos, each beside what the scene shows there: look here first
@@ -17,15 +17,22 @@ Examples (the first is what a laptop does in about ten minutes):
   python -m scripts.train_splats --capture=data/plush --width=252 --out=out/plush
   python -m scripts.train_splats --capture=data/plush --width=504 --count=60000 --steps=15000
   python -m scripts.train_splats --capture=data/plush --width=252 --minutes=3   # a first look
-  python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush/transforms.json
+  python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush
+
+Photos may differ in size, lens and orientation; images_2/ and other smaller copies do as well, and
+lens distortion is taken out. A photo that is missing, unreadable or without a pose is left out and
+named in metrics.json. A mask (mask_path of nerfstudio, or masks/ beside images/) is white where a
+photo counts: black pixels take no part in the loss nor in the scores. Transparency is no mask but a
+background: transparent photos are learnt over white.
 
 On a CPU two photos are worked on at a time, on a core each. Ctrl-C ends the training early and
 writes the scene as it is then. A training that was ended, by Ctrl-C or otherwise, goes on when the
 same command is given again; a folder with a training of other settings is refused. --minutes
-counts all sittings. LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's
-VGG16 (.pth or .safetensors), --lpips_heads the vgg.pth of the lpips package.
+counts the time of learning in all sittings, without compiling and scoring. LPIPS wants weights that
+do not come along: --lpips_trunk takes torchvision's VGG16 (.pth or .safetensors), --lpips_heads the
+vgg.pth of the lpips package.
 
-Exit status: 0 done; 2 bad input; 1 the training diverged.
+Exit status: 0 done; 2 bad input; 1 the training diverged, or ended before it saw each photo once.
 """
 
 import dataclasses
@@ -39,7 +46,7 @@ from absl import flags
 from models.perception import vgg
 from render import capture_io, files_io, image_io, splat_io
 from render.camera import Camera
-from render.capture_io import Capture
+from render.capture_io import Capture, LeftOut
 from render.frames import round_capacity
 from render.image import contact_sheet, psnr, ssim
 from render.splat import SplatConfig, needed_pairs, splat_frames
@@ -47,11 +54,13 @@ from render.splat_training import (
     StepReport,
     TrainConfig,
     TrainState,
+    Views,
     compiled_step,
     init_state,
     photos_of_step,
     relocate,
     replicate,
+    stack_views,
 )
 from scripts.shell import command, scenes, training
 from scripts.shell.training import LoopConfig, Run, Step
@@ -64,7 +73,7 @@ _COUNT = flags.DEFINE_integer("count", _DEFAULT.count, "Gaussians.", 100)
 _DEGREE = flags.DEFINE_integer("degree", _DEFAULT.degree, "Harmonics of the colours.", 0, 3)
 _STEPS = flags.DEFINE_integer("steps", _DEFAULT.steps, "Steps of the training.", 1)
 _MINUTES = flags.DEFINE_float(
-    "minutes", None, "End after this time, if the steps take longer; rates follow the time.", 0.01
+    "minutes", None, "End after so much learning, if steps take longer; rates follow it.", 0.01
 )
 _POINTS = flags.DEFINE_bool("points", True, "Start at the sparse points, if there are any.")
 _HOLD_OUT = flags.DEFINE_integer("hold_out", 8, "Judge by each n-th photo; 0 trains on all.", 0)
@@ -80,10 +89,11 @@ _MARGIN = 1.25  # room for pairs on top of what the photos need
 
 
 class Photos(NamedTuple):
-    """Cameras and pictures of one part of a capture."""
+    """Cameras, pictures and masks of one part of a capture."""
 
     cameras: list[Camera]
-    images: np.ndarray  # [F, H, W, 3]
+    images: list[np.ndarray]  # F of [H, W, 3]
+    masks: list[np.ndarray | None]  # F of [H, W], or None where all counts
 
 
 def main() -> None:
@@ -93,38 +103,56 @@ def main() -> None:
     )
     judge = _load_lpips()
     training.split_cpu(max_devices=2)
-    with command.progress("photos"):
-        capture = capture_io.read_capture(_CAPTURE.value, _WIDTH.value)
+    capture = _read_capture()
     photos, held_out = split_photos(capture)
-    run = training.open_run(out, _settings(config), lambda: _first_state(capture, photos, config))
-    height, width = photos.images.shape[1:3]
+    run = training.open_run(
+        out, _settings(config, photos), lambda: _first_state(capture, photos, config)
+    )
     command.say(
-        f"{len(photos.cameras)} photos of {width} x {height} to learn from, "
+        f"{len(photos.cameras)} photos of {_sizes(photos)} to learn from, "
         f"{len(held_out.cameras)} held out; {config.count} Gaussians"
     )
-    cameras = jax.tree.map(lambda *v: np.stack(v), *jax.device_get(photos.cameras))
+    views = stack_views(*photos)
 
-    def batch_of(step: int) -> tuple[Camera, np.ndarray]:
+    def batch_of(step: int) -> Views:
         chosen = photos_of_step(step, jax.device_count(), len(photos.cameras), _SEED.value)
-        return jax.tree.map(lambda v: v[chosen], (cameras, photos.images))
+        return jax.tree.map(lambda v: v[chosen], views)
 
-    step = learning_step(_enough(run.state, photos), config)
+    step = learning_step(_enough(run.state, views), config)
+    loop = LoopConfig(config.steps, _MINUTES.value, _REPORT_EVERY, _EVALUATE_EVERY.value)
     run = training.train(
         run._replace(state=replicate(run.state)),
         step,
         batch_of,
         (lambda state: evaluate(state, held_out, config)[0]) if held_out.cameras else None,
         out,
-        LoopConfig(config.steps, _MINUTES.value, _REPORT_EVERY, _EVALUATE_EVERY.value),
+        loop,
     )
     scores, pictures = evaluate(run.state, held_out, config, judge)
     gaussians = jax.device_get(run.state.gaussians)
     splat_io.write_splats(out / "splats.ply", gaussians, scenes.nearest_axis(capture.up))
     if pictures:
         image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))
-    report = _report(run, photos, held_out, scores)
+    report = _report(run, photos, held_out, scores, capture.left_out)
     files_io.write_json(out / "metrics.json", report)
     command.say(f"wrote {out}: {_text(scores) or f'{config.count} Gaussians'}")
+    training.check_learnt(run, loop, jax.device_count(), len(photos.cameras))
+
+
+def _read_capture() -> Capture:
+    """Reads the photos, and says what became of them."""
+    listing = capture_io.list_capture(_CAPTURE.value)
+    with command.progress("photos", len(listing.photos)) as advance:
+        capture = capture_io.read_photos(listing, _WIDTH.value, advance)
+    for note in capture.notes:
+        command.say(note)
+    if capture.left_out:
+        first, total = capture.left_out[0], len(capture.left_out) + len(capture.names)
+        command.warn(
+            f"{len(capture.left_out)} of {total} photos are left out, as metrics.json will list; "
+            f"the first is {first.name}: {first.reason}"
+        )
+    return capture
 
 
 def _load_lpips():
@@ -137,18 +165,16 @@ def _load_lpips():
 
 
 def split_photos(capture: Capture) -> tuple[Photos, Photos]:
-    """Parts the photos to learn from and those to judge by; what masks leave out becomes white."""
-    images = capture.images
-    if capture.masks is not None:
-        images = np.where(capture.masks[..., None] > 0, images, 1.0).astype(np.float32)
-    everything = np.arange(len(images))
+    """Parts the photos to learn from and those to judge by."""
+    everything = np.arange(len(capture.images))
     train, held_out = everything, everything[:0]
     if _HOLD_OUT.value:
         train, held_out = capture_io.split(capture, _HOLD_OUT.value)
     if not len(train):
         raise ValueError(f"expected photos to learn from, found {len(held_out)}, all held out")
+    everything = capture.cameras, capture.images, capture.masks
     return tuple(
-        Photos([capture.cameras[i] for i in part], images[part]) for part in (train, held_out)
+        Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
     )
 
 
@@ -169,7 +195,7 @@ def learning_step(max_pairs: int, config: TrainConfig) -> Step:
 
     def step_of(max_pairs: int) -> Step:
         step = compiled_step(config, max_pairs)
-        return lambda state, batch, share: step(state, *batch, np.float32(share))
+        return lambda state, batch, share: step(state, batch, np.float32(share))
 
     step_with_room = training.with_room(step_of, max_pairs)
 
@@ -184,9 +210,12 @@ def learning_step(max_pairs: int, config: TrainConfig) -> Step:
     return step
 
 
-def _enough(state: TrainState, photos: Photos) -> int:
+def _enough(state: TrainState, views: Views) -> int:
     """Returns room for the pairs of any photo, and some more to grow."""
-    some = photos.cameras[:: max(1, len(photos.cameras) // 8)]
+    num = len(views.images)
+    some = [
+        jax.tree.map(lambda v, i=i: v[i], views.cameras) for i in range(0, num, max(1, num // 8))
+    ]
     most = max(int(needed_pairs(state.gaussians, camera)) for camera in some)
     return round_capacity(_MARGIN * most)
 
@@ -197,13 +226,19 @@ def evaluate(
     """Scores the scene by photos; returns means, and pairs of photo and picture to look at."""
     scores, pictures = {}, []
     gaussians = jax.device_put(jax.device_get(state.gaussians), jax.devices()[0])
-    outputs = splat_frames(gaussians, photos.cameras, SplatConfig(), config.background)
+    # Pictures of one size are drawn by one program; of a smaller photo's the corner counts.
+    width, height = _largest(photos)
+    cameras = [camera.replace(width=width, height=height) for camera in photos.cameras]
+    outputs = splat_frames(gaussians, cameras, SplatConfig(), config.background)
     shown = np.linspace(0, len(photos.cameras) - 1, _SHOWN).round()
-    for i, (output, image) in enumerate(zip(outputs, photos.images, strict=True)):
-        rgb = np.clip(np.asarray(output.rgb), 0, 1)
-        values = {"psnr_db": psnr(rgb, image), "ssim": ssim(rgb, image)}
+    for i, (output, image, mask) in enumerate(
+        zip(outputs, photos.images, photos.masks, strict=True)
+    ):
+        rgb = np.clip(np.asarray(output.rgb)[: image.shape[0], : image.shape[1]], 0, 1)
+        values = {"psnr_db": psnr(rgb, image, mask), "ssim": ssim(rgb, image, mask=mask)}
         if judge is not None:
-            values["lpips"] = vgg.lpips(judge, rgb, image)
+            is_seen = True if mask is None else mask[..., None] > 0
+            values["lpips"] = vgg.lpips(judge, rgb * is_seen, image * is_seen)
         for name, value in values.items():
             scores.setdefault(name, []).append(float(value))
         if i in shown:
@@ -211,18 +246,37 @@ def evaluate(
     return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
 
 
+def _largest(photos: Photos) -> tuple[int, int]:
+    """Returns the largest width and the largest height; zero without photos."""
+    return tuple(max((image.shape[axis] for image in photos.images), default=0) for axis in (1, 0))
+
+
+def _sizes(photos: Photos) -> str:
+    width, height = _largest(photos)
+    count = len({image.shape for image in photos.images})
+    return f"{width} x {height}" if count == 1 else f"{count} sizes up to {width} x {height}"
+
+
 def _text(scores: dict[str, float]) -> str:
     return ", ".join(_SCORES[name].format(value) for name, value in scores.items())
 
 
-def _report(run: Run, photos: Photos, held_out: Photos, scores: dict[str, float]) -> dict[str, Any]:
-    height, width = photos.images.shape[1:3]
+def _report(
+    run: Run,
+    photos: Photos,
+    held_out: Photos,
+    scores: dict[str, float],
+    left_out: list[LeftOut],
+) -> dict[str, Any]:
+    width, height = _largest(photos)
     return {
         **dict.fromkeys(_SCORES),  # without photos or weights to judge by
         **scores,
         "num_gaussians": len(run.state.gaussians.means),
         "num_photos": len(photos.cameras),
         "num_held_out": len(held_out.cameras),
+        "num_left_out": len(left_out),
+        "left_out": [photo._asdict() for photo in left_out],
         "width_px": width,
         "height_px": height,
         "steps": int(run.state.step),
@@ -232,7 +286,7 @@ def _report(run: Run, photos: Photos, held_out: Photos, scores: dict[str, float]
     }
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
+def _settings(config: TrainConfig, photos: Photos) -> dict[str, Any]:
     """All that the state after a number of steps depends on."""
     return {
         "capture": pathlib.Path(_CAPTURE.value).resolve(),
@@ -241,6 +295,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
         "points": _POINTS.value,
         "hold_out": _HOLD_OUT.value,
         "seed": _SEED.value,
+        "photos": len(photos.cameras),  # others may be left out by and by
         "photos_per_step": jax.device_count(),
         "training": config,
     }

@@ -6,6 +6,7 @@ import pytest
 from render.camera import (
     camera_position,
     camera_rays,
+    fit_camera,
     look_at,
     orbit,
     orthographic_camera,
@@ -104,6 +105,20 @@ def test_a_scaled_camera_sees_the_same_with_more_pixels():
     np.testing.assert_allclose(large, 3 * xy, rtol=1e-5)
     np.testing.assert_array_equal(depth, large_depth)
     assert (scale_camera(camera, 3).width, scale_camera(camera, 3).height) == (180, 120)
+
+
+@pytest.mark.parametrize("kind", ["perspective", "orthographic"])
+@pytest.mark.parametrize("width, height", [(120, 80), (60, 90), (30, 10)])
+def test_in_a_picture_of_another_shape_the_whole_view_is_in_the_middle(kind, width, height):
+    camera = make_camera(kind)
+    camera = camera.replace(center=camera.center + jnp.array([3.0, -2.0]))
+    points = np.random.default_rng(0).normal(0, 0.2, (20, 3))
+    before, after = (
+        np.asarray(project(c, points)[0]) for c in (camera, fit_camera(camera, width, height))
+    )
+    scale = min(width / 60, height / 40)
+    expected = (before - [30, 20]) * scale + [width / 2, height / 2]
+    np.testing.assert_allclose(after, expected, atol=1e-3)
 
 
 def test_points_behind_have_negative_depth_and_finite_pixels():

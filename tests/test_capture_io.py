@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import struct
 
 import jax
@@ -9,105 +10,29 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from small_captures import (
+    CENTER,
+    FOCAL,
+    HEIGHT,
+    NUM_PHOTOS,
+    PIXELS,
+    POINT_COLORS,
+    POINTS,
+    WIDTH,
+    name_of,
+    transforms,
+    truth,
+    write_colmap_binary,
+    write_colmap_text,
+    write_json_capture,
+    write_photos,
+)
 
 from render.camera import camera_position, orbit, project
 from render.capture_io import read_cameras, read_capture, split, write_transforms
-from render.undistort import distort, undistort
 
 PLUSH = pathlib.Path(__file__).parents[2] / "shared" / "data" / "plush"
-WIDTH, HEIGHT = 24, 18
-FOCAL, CENTER = (30.0, 31.0), (12.5, 8.75)
-NUM_PHOTOS = 9
-POINTS = np.array([[0.0, 0.1, 0.2], [0.3, -0.1, 0.0], [-0.2, 0.2, -0.3]], np.float32)
-POINT_COLORS = np.array([[255, 0, 0], [0, 51, 0], [0, 0, 102]], np.uint8)
-PIXELS = np.random.default_rng(0).integers(0, 256, (NUM_PHOTOS, HEIGHT, WIDTH, 3), np.uint8)
-
 project = jax.jit(project)
-
-
-def truth():
-    """World-to-camera rotation and translation of each photo; anything rigid will do."""
-    rotations = Rotation.random(NUM_PHOTOS, rng=np.random.default_rng(1)).as_matrix()
-    return rotations, np.random.default_rng(2).normal(size=(NUM_PHOTOS, 3))
-
-
-def to_opengl(rotation, translation):
-    """Inverts a pose; y then points up and z backwards."""
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, translation
-    return np.linalg.inv(pose) @ np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-def name_of(i):
-    return f"images/{i:02}.png"
-
-
-def write_photos(folder, pixels=PIXELS, name_of=name_of):
-    for i, picture in enumerate(pixels):
-        path = folder / name_of(i)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-
-
-def write_points(path):
-    lines = [f"element vertex {len(POINTS)}"]
-    lines += [f"property float {axis}" for axis in "xyz"]
-    lines += [f"property uchar {color}" for color in ("red", "green", "blue")]
-    rows = [" ".join(map(str, (*p, *c))) for p, c in zip(POINTS, POINT_COLORS, strict=True)]
-    path.write_text("\n".join(["ply", "format ascii 1.0", *lines, "end_header", *rows, ""]))
-
-
-def transforms():
-    """The content of transforms.json, photos in reverse order."""
-    poses = [to_opengl(*pose).tolist() for pose in zip(*truth(), strict=True)]
-    frames = [{"file_path": name_of(i), "transform_matrix": p} for i, p in enumerate(poses)]
-    lens = dict(fl_x=FOCAL[0], fl_y=FOCAL[1], cx=CENTER[0], cy=CENTER[1], w=WIDTH, h=HEIGHT)
-    return lens | {"frames": frames[::-1]}
-
-
-def write_json_capture(folder, **changes):
-    write_photos(folder)
-    write_points(folder / "points3D.ply")
-    (folder / "transforms.json").write_text(json.dumps(transforms() | changes))
-
-
-def colmap_parts():
-    rotations, translations = truth()
-    quats = Rotation.from_matrix(rotations).as_quat(scalar_first=True)
-    return [(*q, *t) for q, t in zip(quats.tolist(), translations.tolist(), strict=True)]
-
-
-def write_colmap_text(folder, camera=f"PINHOLE {WIDTH} {HEIGHT} 30 31 12.5 8.75"):
-    write_photos(folder)
-    sparse = folder / "sparse" / "0"
-    sparse.mkdir(parents=True)
-    (sparse / "cameras.txt").write_text(f"# cameras\n7 {camera}\n")
-    lines = ["# two lines a photo"]
-    for i, pose in enumerate(colmap_parts()):
-        lines += [" ".join(map(str, (i + 1, *pose, 7, f"{i:02}.png")))]
-        lines += ["" if i == 0 else "1.5 2.5 3 4.5 5.5 -1"]  # a photo may see nothing
-    (sparse / "images.txt").write_text("\n".join(lines) + "\n")
-    points = zip(POINTS.tolist(), POINT_COLORS.tolist(), strict=True)
-    rows = [" ".join(map(str, (i, *p, *c, 0.5, 1, 2))) for i, (p, c) in enumerate(points)]
-    (sparse / "points3D.txt").write_text("# points\n" + "\n".join(rows) + "\n")
-
-
-def write_colmap_binary(folder, model=1, params=(*FOCAL, *CENTER)):
-    write_photos(folder)
-    sparse = folder / "sparse" / "0"
-    sparse.mkdir(parents=True)
-    lens = struct.pack(f"<QIiQQ{len(params)}d", 1, 7, model, WIDTH, HEIGHT, *params)
-    (sparse / "cameras.bin").write_bytes(lens)
-    content = struct.pack("<Q", NUM_PHOTOS)
-    for i, pose in enumerate(colmap_parts()):
-        content += struct.pack("<I7dI", i + 1, *pose, 7) + f"{i:02}.png".encode() + b"\0"
-        content += struct.pack("<Q", i) + struct.pack("<ddq", 1.5, 2.5, -1) * i
-    (sparse / "images.bin").write_bytes(content)
-    content = struct.pack("<Q", len(POINTS))
-    for i, (p, c) in enumerate(zip(POINTS.tolist(), POINT_COLORS.tolist(), strict=True)):
-        content += struct.pack("<Q3d3BdQ", i, *p, *c, 0.5, i) + struct.pack("<II", 1, 2) * i
-    (sparse / "points3D.bin").write_bytes(content)
-
 
 WRITERS = [write_json_capture, write_colmap_text, write_colmap_binary]
 
@@ -118,7 +43,7 @@ def test_a_camera_without_rotation_looks_along_minus_z_with_y_up(tmp_path):
     frame = {"file_path": "a", "transform_matrix": pose.tolist()}
     lens = {"fl_x": 30.0, "w": 20, "h": 10}
     (tmp_path / "path.json").write_text(json.dumps(lens | {"frames": [frame]}))
-    (camera,), names = read_cameras(tmp_path / "path.json")
+    (camera,), names, _ = read_cameras(tmp_path / "path.json")
     assert names == ["a"] and (camera.width, camera.height) == (20, 10)
     np.testing.assert_allclose(camera_position(camera), [0, 0, 3])
     pixels, depth = project(camera, np.array([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0, 0, 1]]))
@@ -140,7 +65,8 @@ def test_every_format_gives_the_same_capture(tmp_path, write):
         f"{i:02}.png" for i in range(NUM_PHOTOS)
     ]
     np.testing.assert_allclose(capture.images, PIXELS / np.float32(255))
-    assert capture.images.dtype == np.float32 and capture.masks is None
+    assert capture.images[0].dtype == np.float32 and set(capture.masks) == {None}
+    assert not capture.left_out and not capture.notes
     np.testing.assert_array_equal(capture.points, POINTS)
     np.testing.assert_allclose(capture.point_colors, POINT_COLORS / 255.0, atol=1e-6)
     up = np.mean([rotation.T @ [0, -1, 0] for rotation in truth()[0]], 0)
@@ -161,7 +87,7 @@ def test_cameras_that_are_written_are_read(tmp_path, has_one_lens):
         cameras[2] = cameras[2].replace(focal=cameras[2].focal * np.array([1.0, 1.5]), width=50)
     names = [f"view_{i}.png" for i in (3, 1, 4, 0, 2)]  # a path keeps its order
     write_transforms(tmp_path / "path.json", cameras, names)
-    found, found_names = read_cameras(tmp_path / "path.json")
+    found, found_names, _ = read_cameras(tmp_path / "path.json")
     assert found_names == names
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found, cameras)
     assert ("fl_x" in json.loads((tmp_path / "path.json").read_text())) == has_one_lens
@@ -190,8 +116,8 @@ def test_a_photos_own_lens_stands_before_that_of_the_file(tmp_path):
 def test_smaller_photos_show_the_same(tmp_path, width, height):
     write_json_capture(tmp_path)
     full, small = read_capture(tmp_path), read_capture(tmp_path, width)
-    assert small.images.shape == (NUM_PHOTOS, height, width, 3)
-    means = full.images.mean((1, 2)), small.images.mean((1, 2))
+    assert {image.shape for image in small.images} == {(height, width, 3)}
+    means = [np.mean(capture.images, (1, 2)) for capture in (full, small)]
     np.testing.assert_allclose(means[1], means[0], atol=1e-5)
     for camera, smaller in zip(full.cameras, small.cameras, strict=True):
         assert (smaller.width, smaller.height) == (width, height)
@@ -203,7 +129,7 @@ def test_smaller_photos_show_the_same(tmp_path, width, height):
 
 def test_photos_never_grow(tmp_path):
     write_json_capture(tmp_path)
-    assert read_capture(tmp_path, 1000).images.shape == (NUM_PHOTOS, HEIGHT, WIDTH, 3)
+    assert read_capture(tmp_path, 1000).images[0].shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(ValueError, match="a width of at least one pixel, found 0"):
         read_capture(tmp_path, 0)
 
@@ -232,19 +158,151 @@ def write_blender(folder, parts=("train", "test")):
 def test_blender_scenes_have_white_behind_and_their_own_held_out_photos(tmp_path):
     write_blender(tmp_path)
     capture = read_capture(tmp_path)
-    assert capture.images.shape == (6, 8, 10, 3) and capture.points is None
-    np.testing.assert_allclose(capture.images[0, 0, 0], [1, 1, 1])
-    np.testing.assert_allclose(capture.images[0, 3, 3], [1, 0, 0])
-    np.testing.assert_allclose(capture.images[0, 6, 6], [0.8, 0.8, 0.8], atol=1e-6)
-    np.testing.assert_allclose(capture.masks[0].sum(), 16.2, atol=1e-5)
+    assert np.shape(capture.images) == (6, 8, 10, 3) and capture.points is None
+    np.testing.assert_allclose(capture.images[0][0, 0], [1, 1, 1])
+    np.testing.assert_allclose(capture.images[0][3, 3], [1, 0, 0])
+    np.testing.assert_allclose(capture.images[0][6, 6], [0.8, 0.8, 0.8], atol=1e-6)
+    assert set(capture.masks) == {None}  # a background is there to be learnt
     np.testing.assert_allclose(capture.cameras[0].focal, [10, 10], rtol=1e-6)  # 10 wide, tan 1/2
     np.testing.assert_allclose(capture.cameras[0].center, [5, 4])
     train, held_out = split(capture)
     assert [capture.names[i] for i in held_out] == ["./test/r_0", "./test/r_1"]
     assert len(train) == 4 and not set(train) & set(held_out)
     small = read_capture(tmp_path, 5)  # what lies under transparency must not bleed in
-    np.testing.assert_allclose(small.images[0, 1:3, 1:3], np.ones((2, 2, 1)) * [1, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(small.masks[0].sum(), 16.2 / 4, atol=1e-5)
+    np.testing.assert_allclose(small.images[0][1:3, 1:3], np.ones((2, 2, 1)) * [1, 0, 0], atol=1e-6)
+
+
+def test_the_layout_of_the_fox(tmp_path):
+    """67 frames of OPENCV's terms are named and 50 of them are there."""
+    poses = Rotation.random(67, rng=np.random.default_rng(3)).as_matrix()
+    frames = [
+        {
+            "file_path": f"./images/{i + 1:04}.jpg",
+            "sharpness": 20.0,
+            "transform_matrix": [*np.c_[pose, pose[:, 2]].tolist(), [0.0, 0.0, 0.0, 1.0]],
+        }
+        for i, pose in enumerate(poses)
+    ]
+    lens = {"camera_angle_x": 0.78, "fl_x": 30.0, "fl_y": 30.1, "cx": 11.5, "cy": 21.0}
+    lens |= {"k1": 0.05, "k2": -0.05, "p1": -0.002, "p2": 0.007, "w": 24.0, "h": 42.0}
+    data = lens | {"aabb_scale": 4, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(data))
+    there = np.random.default_rng(4).permutation(67)[:50]
+    picture = np.zeros((42, 24, 3), np.uint8)
+    write_photos(tmp_path, [picture] * 50, lambda i: f"images/{there[i] + 1:04}.jpg")
+    capture = read_capture(tmp_path, 16)
+    assert len(capture.names) == 50 and {image.shape for image in capture.images} == {(28, 16, 3)}
+    assert {photo.reason[:16] for photo in capture.left_out} == {"found nothing at"}
+    assert len(capture.left_out) == 17 and len(read_cameras(tmp_path).cameras) == 67
+    assert 20 <= capture.cameras[0].focal[0] < 22  # 20 of the smaller photo, and a little zoom
+
+
+def test_the_layout_of_the_lego_bricks(tmp_path):
+    write_blender(tmp_path)
+    write_photos(tmp_path, [np.zeros((8, 10), np.uint8)], lambda i: "test/r_0_depth_0001.png")
+    names = [f"./{part}/r_{i}" for part, i in [*(("train", i) for i in range(4)), ("test", 0)]]
+    path = read_cameras(tmp_path)
+    assert path.names == [*names, "./test/r_1"] and path.cameras[0].width == 10
+    np.testing.assert_allclose(path.cameras[0].focal, [10, 10], rtol=1e-6)
+    for photo in tmp_path.glob("*/*.png"):
+        photo.unlink()
+    with pytest.raises(ValueError, match=r"expected w and h of \./train/r_0, found none"):
+        read_cameras(tmp_path)
+    camera = read_cameras(tmp_path / "transforms_train.json", (40, 30)).cameras[0]
+    np.testing.assert_allclose([*camera.focal, *camera.center], [40, 40, 20, 15], rtol=1e-6)
+
+
+def write_two_cameras(folder):
+    """A model of two cameras, one upright, and of a third that no photo uses."""
+    write_colmap_text(folder)
+    lines = f"1 PINHOLE {WIDTH} {HEIGHT} 30 31 12.5 8.75\n2 SIMPLE_RADIAL 18 24 40 9 12 0.01\n"
+    unused = "3 THIN_PRISM_FISHEYE 24 18 30 30 12 9 0.1 0 0 0 0 0 0.2 0\n"
+    images = folder / "sparse" / "0" / "images.txt"
+    rows = [row.replace(" 7 0", f" {1 + i % 2} 0") for i, row in enumerate(open_rows(images))]
+    (images.parent / "cameras.txt").write_text(lines + unused)
+    images.write_text("\n".join(f"{row}\n" for row in rows))
+    upright = np.swapaxes(PIXELS[1::2], 1, 2)
+    write_photos(folder, upright, lambda i: name_of(2 * i + 1))
+
+
+def open_rows(images):
+    return [line for line in images.read_text().splitlines() if line.endswith(".png")]
+
+
+def test_a_model_of_two_cameras(tmp_path):
+    write_two_cameras(tmp_path)
+    capture = read_capture(tmp_path)
+    sizes = [(camera.width, camera.height) for camera in capture.cameras]
+    assert sizes == [(24, 18), (18, 24)] * 4 + [(24, 18)]
+    assert [image.shape[1::-1] for image in capture.images] == sizes
+    np.testing.assert_allclose(capture.cameras[0].focal, FOCAL)
+    np.testing.assert_allclose(capture.cameras[1].focal, [40, 40], rtol=0.02)
+    np.testing.assert_allclose(capture.images[0], PIXELS[0] / np.float32(255))
+    path = read_cameras(tmp_path)
+    assert [(camera.width, camera.height) for camera in path.cameras] == sizes
+    assert path.names == capture.names and path.cameras[1].focal[0] == 40  # the pinhole part
+
+
+@pytest.mark.parametrize("width, height", [(12, 9), (13, 9), (8, 6), (48, 36), (36, 27)])
+def test_smaller_and_larger_copies_of_the_photos_are_found_and_scaled(tmp_path, width, height):
+    write_colmap_text(tmp_path, "PINHOLE 25 19 30 31 12.5 8.75" if width == 13 else None)
+    (tmp_path / "images").rename(tmp_path / "images_2")
+    for i in range(NUM_PHOTOS):
+        Image.new("RGB", (width, height)).save(tmp_path / f"images_2/{i:02}.png")
+    capture = read_capture(tmp_path)
+    said = (25, 19) if width == 13 else (WIDTH, HEIGHT)
+    share = np.array([width, height]) / said
+    np.testing.assert_allclose(capture.cameras[0].focal, FOCAL * share, rtol=1e-6)
+    np.testing.assert_allclose(capture.cameras[0].center, CENTER * share, rtol=1e-6)
+    assert f"9 photos: {width / said[0]:.4g} of the size" in capture.notes[0]
+
+
+def test_a_photo_is_turned_when_only_that_makes_it_its_lens(tmp_path):
+    write_json_capture(tmp_path)
+    smooth = np.asarray(Image.fromarray(PIXELS[0]).resize((4, 3)).resize((WIDTH, HEIGHT)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    stored = Image.fromarray(np.rot90(smooth))
+    stored.save(tmp_path / "images" / "00.webp", exif=exif, lossless=True)
+    Image.fromarray(PIXELS[1]).save(tmp_path / "images" / "01.webp", exif=exif, lossless=True)
+    for i in (0, 1):
+        (tmp_path / name_of(i)).unlink()
+    capture = read_capture(tmp_path)
+    np.testing.assert_allclose(capture.images[0], smooth / np.float32(255), atol=1e-6)
+    np.testing.assert_allclose(capture.images[1], PIXELS[1] / np.float32(255), atol=1e-6)
+    assert capture.notes == ("1 photos: turned as EXIF says",)
+
+
+def test_grey_photos_of_16_bits_are_read(tmp_path):
+    write_json_capture(tmp_path)
+    grey = np.linspace(0, 65535, WIDTH * HEIGHT).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    write_photos(tmp_path, [grey])
+    image = read_capture(tmp_path).images[0]
+    np.testing.assert_allclose(image, np.repeat(grey[..., None] / 65535, 3, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["sparse/1", "sparse", ".", "colmap/sparse/0", "dense/sparse"])
+def test_a_model_is_found_wherever_colmap_put_it(tmp_path, place):
+    write_colmap_text(tmp_path / "made")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    for file in (tmp_path / "made" / "sparse" / "0").iterdir():
+        file.rename(tmp_path / place / file.name)
+    photos = "dense/images" if place.startswith("dense") else "input"
+    (tmp_path / "made" / "images").rename(tmp_path / photos)
+    capture = read_capture(tmp_path)
+    assert len(capture.names) == NUM_PHOTOS and str(tmp_path / place) in capture.notes[0]
+    assert len(read_capture(tmp_path / place).names) == NUM_PHOTOS  # the model itself is named
+
+
+def test_of_several_models_the_largest_is_taken(tmp_path):
+    write_colmap_text(tmp_path)
+    small = tmp_path / "sparse" / "0"
+    small.rename(tmp_path / "sparse" / "2")
+    small.mkdir()
+    (small / "cameras.txt").write_text("7 PINHOLE 24 18 30 31 12.5 8.75\n")
+    (small / "images.txt").write_text("1 1 0 0 0 0 0 0 7 00.png\n\n")
+    capture = read_capture(tmp_path)
+    assert len(capture.names) == 9 and "sparse/2, 9 photos, the largest of 2" in capture.notes[0]
 
 
 def test_points_without_colors_are_taken_and_broken_ones_are_not(tmp_path):
@@ -286,76 +344,30 @@ def test_masks_lie_beside_the_photos(tmp_path, place):
     mask[:9] = 255
     write_photos(tmp_path, [mask], lambda i: place)
     capture = read_capture(tmp_path, 12)
-    assert capture.masks.shape == (NUM_PHOTOS, 9, 12)
+    assert [mask is None for mask in capture.masks] == [i != 3 for i in range(NUM_PHOTOS)]
     np.testing.assert_allclose(capture.masks[3][:, 0], [1, 1, 1, 1, 0.5, 0, 0, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(np.delete(capture.masks, 3, 0), 1.0)
-    assert capture.images[3, 5:].std() > 0.01  # a mask file leaves the photo as it is
 
 
-def test_distortion_is_what_opencv_says():
-    xy = np.array([0.3, -0.4])  # squared radius 0.25
-    for distortion, shift in [
-        ([0.2, 0, 0, 0, 0], 0.2 * 0.25 * xy),
-        ([0, 0.2, 0, 0, 0], 0.2 * 0.25**2 * xy),
-        ([0, 0, 0, 0, 0.2], 0.2 * 0.25**3 * xy),
-        ([0, 0, 0.1, 0, 0], 0.1 * np.array([2 * 0.3 * -0.4, 0.25 + 2 * 0.16])),
-        ([0, 0, 0, 0.1, 0], 0.1 * np.array([0.25 + 2 * 0.09, 2 * 0.3 * -0.4])),
-    ]:
-        np.testing.assert_allclose(distort(xy, distortion), xy + shift)
+@pytest.mark.parametrize("bend", [0.0, 0.1])
+def test_what_a_mask_covers_does_not_bleed_into_its_neighbours(tmp_path, bend):
+    write_json_capture(tmp_path, k1=bend)
+    mask = np.random.default_rng(5).integers(0, 2, (HEIGHT, WIDTH)).astype(bool)
+    write_photos(tmp_path, [255 * mask.astype(np.uint8)], lambda i: "masks/00.png")
+    clean = read_capture(tmp_path, 10)
+    write_photos(tmp_path, [np.where(mask[..., None], PIXELS[0], 77)])
+    spoilt = read_capture(tmp_path, 10)
+    np.testing.assert_array_equal(spoilt.images[0], clean.images[0])
+    np.testing.assert_array_equal(spoilt.masks[0], clean.masks[0])
 
 
-def bent_photo(k1, shade):
-    """A photo [H, W] of `shade` of the straight picture, through a lens that bends radii."""
-    x, y = np.arange(96) + 0.5, np.arange(72) + 0.5
-    bent = (np.stack(np.meshgrid(x, y), -1) - [50, 34]) / 80
-    straight = bent
-    for _ in range(50):  # bent = straight * (1 + k1 * r^2)
-        straight = bent / (1 + k1 * (straight**2).sum(-1, keepdims=True))
-    return shade(straight)
-
-
-@pytest.mark.parametrize("k1", [-0.15, 0.15])
-@pytest.mark.parametrize("form", ["json", "colmap"])
-def test_bent_photos_are_straightened(tmp_path, k1, form):
-    def shade(xy):
-        return 0.5 + 0.3 * np.sin(9 * xy[..., 0]) + 0.2 * np.sin(7 * xy[..., 1])
-
-    photo = np.round(bent_photo(k1, shade) * 255).astype(np.uint8)
-    write_photos(tmp_path, [np.repeat(photo[..., None], 3, -1)])
-    if form == "json":
-        lens = dict(fl_x=80, cx=50, cy=34, w=96, h=72, k1=k1, camera_model="OPENCV")
-        frame = {"file_path": name_of(0), "transform_matrix": np.eye(4).tolist()}
-        (tmp_path / "transforms.json").write_text(json.dumps(lens | {"frames": [frame]}))
-    else:
-        sparse = tmp_path / "sparse" / "0"
-        sparse.mkdir(parents=True)
-        (sparse / "cameras.txt").write_text(f"1 SIMPLE_RADIAL 96 72 80 50 34 {k1}\n")
-        (sparse / "images.txt").write_text("1 1 0 0 0 0 0 0 1 00.png\n\n")
-    capture = read_capture(tmp_path)
-    focal = np.asarray(capture.cameras[0].focal)
-    # Barrels need no crop; cushions are enlarged by what the corner moves, and no more.
-    assert focal[0] == focal[1] and (focal[0] == 80 if k1 < 0 else 80 < focal[0] < 100)
-    x, y = np.arange(96) + 0.5, np.arange(72) + 0.5
-    expected = shade((np.stack(np.meshgrid(x, y), -1) - [50, 34]) / focal)
-    np.testing.assert_allclose(capture.images[0, ..., 1], expected, atol=0.012)
-    np.testing.assert_allclose(capture.cameras[0].center, [50, 34])
-
-
-def test_a_lens_that_cannot_be_straightened_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="one that bends photos away"):
-        undistort(np.zeros((20, 20, 3)), [10, 10], [10, 10], [50.0, 0, 0, 0, 0])
-    for changes, message in [
-        ({"camera_model": "OPENCV_FISHEYE"}, r"found a lens OPENCV_FISHEYE; .*image_undistorter"),
-        ({"k4": 0.1}, "found k4; undistort the photos"),
-        ({"is_fisheye": True}, "found a lens"),
-    ]:
-        write_json_capture(tmp_path, **changes)
-        with pytest.raises(ValueError, match=message) as error:
-            read_capture(tmp_path)
-        assert "\n" not in str(error.value)
-    write_json_capture(tmp_path, k1=0.1)
-    with pytest.raises(ValueError, match="expected cameras without distortion"):
-        read_cameras(tmp_path / "transforms.json")
+@pytest.mark.parametrize("white, width, height", [(255, 12, 9), (1, 24, 18), (65535, 24, 18)])
+def test_masks_of_ones_of_16_bits_and_of_a_smaller_copy_are_taken(tmp_path, white, width, height):
+    write_json_capture(tmp_path)
+    is_right = np.arange(width) >= width // 2
+    mask = (white * np.ones((height, 1)) * is_right).astype(np.uint16 if white > 255 else np.uint8)
+    write_photos(tmp_path, [mask], lambda i: "masks/02.png")
+    expected = np.ones((HEIGHT, 1)) * (np.arange(WIDTH) >= WIDTH // 2)
+    np.testing.assert_allclose(read_capture(tmp_path).masks[2], expected, atol=1e-6)
 
 
 def change_frame(**changes):
@@ -375,23 +387,24 @@ def scaled(factor):
     [
         ({"frames": []}, "at least one frame, found none"),
         ({"frames": 3}, "a list of frames, found none"),
-        ({"frames": [{"transform_matrix": scaled(1)}]}, "a file_path of frame 0, found none"),
-        ({"fl_x": None, "fl_y": None}, "fl_x or camera_angle_x, found neither"),
+        (
+            {"frames": [{"transform_matrix": scaled(1)}]},
+            "frame 0: expected a file_path, found none",
+        ),
+        ({"fl_x": None, "fl_y": None}, "camera_angle_x or camera_angle_y, found none"),
         ({"fl_x": "30"}, "a number as fl_x, found 30"),
         ({"fl_x": -30.0}, "fl_x above zero, found -30"),
+        ({"camera_angle_x": 3.2}, "camera_angle_x above zero and below 3.142, found 3.2"),
         ({"cx": float("nan")}, "a number as cx, found nan"),
-        ({"w": 25}, r"expected \(25, 18\) pixels, found \(24, 18\) in .*00\.png"),
-        ({"ply_file_path": "none.ply"}, r"found nothing at .*none\.ply"),
+        ({"w": 25}, r"0 of 9; .*expected \(25, 18\) pixels .*, found \(24, 18\) in .*\.png"),
         ({"ply_file_path": "transforms.json"}, r"expected points, found .*transforms\.json"),
-        (change_frame(file_path="images/none.png"), r"found nothing at .*images/none\.png"),
-        (change_frame(file_path="points3D.ply"), r"expected an image, found .*points3D\.ply"),
-        (change_frame(mask_path="none.png"), r"found nothing at .*none\.png"),
-        (change_frame(transform_matrix=None), r"08\.png.*a transform_matrix, found none"),
-        (change_frame(transform_matrix=[[1, 2], [3, 4]]), "found another shape"),
-        (change_frame(transform_matrix=[["a"] * 4] * 4), "found another shape"),
-        (change_frame(transform_matrix=scaled(np.inf)), "expected finite numbers"),
-        (change_frame(transform_matrix=scaled(1.1)), "found a scale, shear or mirror"),
-        (change_frame(transform_matrix=scaled(-1)), "found a scale, shear or mirror"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "a lens among .*, found EQUIRECTANGULAR; undistort"),
+        ({"k4": 0.1}, "no k4 of a OPENCV lens, found 0.1; undistort the photos"),
+        (change_frame(transform_matrix=scaled(1.1)), r"08\.png of .*a rotation .*, found a shear"),
+        (
+            change_frame(transform_matrix=scaled(-1)),
+            "a rotation in transform_matrix, found a mirror",
+        ),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line(tmp_path, changes, message):
@@ -399,6 +412,57 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         read_capture(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"file_path": "images/none.png"}, "found nothing at images/none.png"),
+        ({"file_path": "points3D.ply"}, "expected an image, found .*points3D.ply"),
+        ({"file_path": None}, "expected a file_path, found none"),
+        ({"mask_path": "none.png"}, "expected an image file, found nothing at .*none.png"),
+        ({"w": 25}, r"expected \(25, 18\) pixels or an exact factor of them, found \(24, 18\)"),
+        ({"fl_x": 0, "fl_y": 30}, "fl_x above zero, found 0"),
+        ({"transform_matrix": None}, "a transform_matrix, found none"),
+        ({"transform_matrix": [[1, 2], [3, 4]]}, "found another shape"),
+        ({"transform_matrix": [["a"] * 4] * 4}, "found another shape"),
+        ({"transform_matrix": scaled(np.inf)}, "expected finite numbers"),
+        ({"camera_model": "THIN_PRISM_FISHEYE", "p1": 0.1}, "no p1 of a THIN_PRISM_FISHEYE lens"),
+        ({"k1": -50.0}, "one that bends photos away"),
+    ],
+)
+def test_one_bad_photo_is_left_out_with_its_reason(tmp_path, changes, reason):
+    write_json_capture(tmp_path, **change_frame(**changes))  # the last photo
+    capture = read_capture(tmp_path)
+    assert capture.names == [name_of(i) for i in range(NUM_PHOTOS - 1)]
+    ((name, found),) = capture.left_out
+    assert re.search(reason, found) and "\n" not in found
+    assert name == changes.get("file_path", name_of(NUM_PHOTOS - 1)) or name == "frame 0"
+
+
+def test_a_capture_is_refused_when_too_few_photos_remain(tmp_path):
+    write_json_capture(tmp_path)
+    for i in range(NUM_PHOTOS - 3):
+        (tmp_path / name_of(i)).write_bytes(b"")
+    assert len(read_capture(tmp_path).names) == 3
+    (tmp_path / name_of(8)).unlink()
+    with pytest.raises(
+        ValueError, match="at least 3 photos that can be read, found 2 of 9; images"
+    ):
+        read_capture(tmp_path)
+
+
+def test_an_empty_mask_leaves_its_photo_out(tmp_path):
+    write_json_capture(tmp_path)
+    write_photos(tmp_path, [np.zeros((HEIGHT, WIDTH), np.uint8)], lambda i: "masks/00.png")
+    capture = read_capture(tmp_path)
+    assert "found an empty one" in capture.left_out[0].reason and len(capture.names) == 8
+
+
+def test_points_that_are_named_and_missing_are_told(tmp_path):
+    write_json_capture(tmp_path, ply_file_path="none.ply")
+    capture = read_capture(tmp_path)
+    assert capture.points is None and "none.ply, found nothing" in capture.notes[0]
 
 
 def test_what_is_no_capture_is_refused(tmp_path):
@@ -415,29 +479,31 @@ def test_what_is_no_capture_is_refused(tmp_path):
         read_cameras(tmp_path / "path.json")
 
 
-def test_photos_of_several_sizes_are_refused(tmp_path):
+def test_photos_may_differ_in_size(tmp_path):
     write_json_capture(tmp_path, w=None, h=None)
-    Image.new("RGB", (20, 18)).save(tmp_path / name_of(4))
-    message = r"found \(24, 18\) in images/00\.png and \(20, 18\) in images/04\.png"
-    with pytest.raises(ValueError, match=message):
-        read_capture(tmp_path)
-    write_json_capture(tmp_path)
-    write_photos(tmp_path, [np.zeros((4, 4), np.uint8)], lambda i: "masks/00.png")
-    with pytest.raises(ValueError, match=r"expected \(24, 18\) pixels, found \(4, 4\) in .*masks"):
-        read_capture(tmp_path)
+    Image.new("RGB", (20, 22)).save(tmp_path / name_of(4))
+    capture = read_capture(tmp_path, 12)
+    assert [image.shape[:2] for image in capture.images[3:5]] == [(9, 12), (13, 12)]
+    assert (capture.cameras[4].width, capture.cameras[4].height) == (12, 13)
+    np.testing.assert_allclose(capture.cameras[4].focal, FOCAL * np.array([12 / 20, 13 / 22]))
 
 
 @pytest.mark.parametrize(
-    "camera, message",
+    "camera, reason",
     [
-        (f"OPENCV_FISHEYE {WIDTH} {HEIGHT} 30 31 12 9 0 0 0 0", "a OPENCV_FISHEYE camera, which"),
-        (f"PINHOLE {WIDTH} {HEIGHT} 30 31 12", "3 parameters of a PINHOLE camera"),
+        (
+            f"PINHOLE {WIDTH} {HEIGHT} 30 31 12",
+            "expected 4 parameters of a PINHOLE camera, found 3",
+        ),
+        (f"SPECIAL {WIDTH} {HEIGHT} 30 31 12", "expected a lens among .*, found SPECIAL"),
+        (f"FOV {WIDTH} {HEIGHT} 30 31 12 9 0.9", "no omega of a FOV lens, found 0.9; undistort"),
+        (f"PINHOLE {WIDTH} {HEIGHT} 30 0 12 9", "a focal length and a size above zero"),
         (f"PINHOLE {WIDTH} wide 30 31 12 9", r"expected COLMAP's cameras, found .*cameras\.txt"),
     ],
 )
-def test_a_colmap_camera_that_is_no_pinhole_is_refused(tmp_path, camera, message):
+def test_a_colmap_camera_that_is_no_pinhole_is_refused(tmp_path, camera, reason):
     write_colmap_text(tmp_path, camera)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ValueError, match=reason) as error:
         read_capture(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -458,7 +524,7 @@ def test_broken_colmap_models_are_refused(tmp_path):
         read_capture(tmp_path)
     lens = struct.pack("<QIiQQ4d", 1, 8, 1, WIDTH, HEIGHT, *FOCAL, *CENTER)
     (sparse / "cameras.bin").write_bytes(lens)
-    with pytest.raises(ValueError, match=r"expected the camera of 00\.png, found none"):
+    with pytest.raises(ValueError, match=r"0 of 9; 00\.png: expected its camera 7, found none"):
         read_capture(tmp_path)
     (sparse / "images.bin").unlink()
     with pytest.raises(ValueError, match="expected COLMAP's images, found nothing at"):
@@ -468,7 +534,7 @@ def test_broken_colmap_models_are_refused(tmp_path):
 @pytest.mark.skipif(not PLUSH.is_dir(), reason="needs the plush photos")
 def test_points_of_a_real_capture_lie_on_what_its_photos_show():
     capture = read_capture(PLUSH, 252)
-    assert capture.images.shape == (97, 189, 252, 3) and len(capture.points) == 25784
+    assert np.shape(capture.images) == (97, 189, 252, 3) and len(capture.points) == 25784
     rng = np.random.default_rng(0)
     shares, errors, chances = [], [], []
     for camera, image in zip(capture.cameras, capture.images, strict=True):

@@ -101,6 +101,26 @@ def test_ssim_with_zero_border_is_that_of_pictures_framed_in_black():
     np.testing.assert_allclose(ssim_as("zero")(noisy, smooth), expected, atol=1e-6)
 
 
+def test_scores_are_those_of_what_the_mask_leaves():
+    rng = np.random.default_rng(8)
+    image, other, spoilt = rng.random((3, 20, 24, 3), np.float32)
+    mask = np.zeros((20, 24), np.float32)
+    mask[:14, :17] = 1  # a corner: what a smaller photo fills
+    covered = np.where(mask[..., None] > 0, image, spoilt)
+    corner = image[:14, :17], other[:14, :17]
+    np.testing.assert_allclose(psnr(covered, other, mask), psnr(*corner), rtol=1e-5)
+    scored = jax.jit(ssim, static_argnames="border")
+    for border in ("zero", "valid"):
+        clean, same = (scored(view, other, border, mask) for view in (image, covered))
+        assert clean == same
+    np.testing.assert_allclose(
+        scored(covered, other, "zero", mask), scored(*corner, "zero"), rtol=1e-5
+    )
+    ones = np.ones_like(mask)
+    np.testing.assert_allclose(scored(image, other, "valid", ones), scored(image, other), rtol=1e-6)
+    assert np.isfinite(scored(image, other, "valid", 0 * mask))  # a mask may leave nothing
+
+
 @pytest.mark.parametrize("border", ["valid", "zero"])
 @pytest.mark.usefixtures("x64")
 def test_ssim_gradients_match_finite_differences(border):

@@ -45,9 +45,7 @@ SAID_TWICE = {
     ("scripts", "summary"): "of a report, of a head and of an annotation",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
-LONG_FILES = {
-    "render/capture_io.py": "five formats of captures",
-}
+LONG_FILES = {}
 LONG_FUNCTIONS = {
     "scripts/benchmarks/taichi_mpm.py:_make_step": "kernels that taichi wants inside one function",
     "sim/particles.py:prepare": "a scene made ready, step by step",

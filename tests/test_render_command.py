@@ -114,6 +114,35 @@ def test_a_trajectory_moves_the_scene_and_cameras_are_followed(inputs, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["colmap", "camera_path.json"])
+def test_cameras_of_other_programs_are_followed(inputs, tmp_path, form):
+    """Both stand before the pole; COLMAP's second camera is of another size and lens."""
+    path = tmp_path / form
+    if form == "colmap":
+        path.mkdir()
+        lenses = "1 OPENCV 64 48 80 80 32 24 0.1 0 0 0\n2 PINHOLE 30 60 50 50 15 30\n"
+        (path / "cameras.txt").write_text(lenses)
+        poses = [f"{i} 0 1 0 0 0 0.25 3 {i} {i}.png\n\n" for i in (1, 2)]  # half a turn about x
+        (path / "images.txt").write_text("".join(poses) + "3 1 0 0 0 0 0 0 1 3.png\n\n")
+        expected = "cameras of 2 sizes, shown as 64 x 48"
+    else:
+        pose = np.eye(4)
+        pose[:3, 3] = 0, 0.25, 3
+        flight = [{"camera_to_world": pose.ravel().tolist(), "fov": 40.0, "aspect": 1.3}] * 3
+        content = {"render_width": 64, "render_height": 48, "camera_path": flight}
+        path.write_text(json.dumps(content))
+        expected = "3 pictures of 64 x 48"
+    done = run(f"--show={inputs / 'up.ply'}", f"--cameras={path}", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 0 and expected in done.stdout, done.stderr
+    views = [np.asarray(view) for view in video_io.read_video(tmp_path / "out" / "video.mp4")]
+    assert len(views) == 3 and views[0].shape == (48, 64, 3)
+    for view in views[:2]:
+        red, green = ((view[..., i] - view[..., 1 - i].astype(float)) > 60 for i in (0, 1))
+        rows = np.arange(48)[:, None] * np.ones(64)
+        assert rows[red].mean() < 24 < rows[green].mean()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["up.ply", "mesh.ply"])
 def test_matter_moves_splats_and_meshes(inputs, tmp_path, scene):
     done = run(

@@ -15,6 +15,7 @@ from render.splat_training import (
     relocate,
     scene_extent,
     share_opacity,
+    stack_views,
 )
 
 pytestmark = pytest.mark.compiles
@@ -41,10 +42,9 @@ def first_state(config=CONFIG, seed=0, with_points=True):
     return init_state(jax.random.key(seed), cameras(), places, colors, config)
 
 
-def one_each_device(camera, image):
+def one_each_device(camera, image, mask=None):
     num = jax.device_count()
-    stacked = jax.tree.map(lambda v: jnp.stack([v] * num), camera)
-    return stacked, jnp.stack([image] * num)
+    return stack_views([camera] * num, [np.asarray(image)] * num, [mask] * num)
 
 
 def test_the_first_gaussians_lie_on_the_points_in_their_colours():
@@ -90,7 +90,7 @@ def test_training_finds_back_a_scene_it_sees():
     before = [psnr(splat(state.gaussians, v).rgb, p) for v, p in zip(views, photos, strict=True)]
     for step in range(config.steps):
         batch = one_each_device(views[step % 6], photos[step % 6])
-        state, report = compiled_step(config, 4096)(state, *batch, jnp.float32(step / 120))
+        state, report = compiled_step(config, 4096)(state, batch, jnp.float32(step / 120))
         assert not report.overflow and np.isfinite(report.loss)
         if step % config.relocate_every == 0 and step >= config.relocate_from:
             state, _ = relocate(jax.random.key(step), state, config)
@@ -102,10 +102,50 @@ def test_a_step_without_room_changes_nothing_and_says_what_it_needs():
     state = first_state()
     kept = jax.device_get(state)
     batch = one_each_device(cameras()[0], jnp.zeros((SIZE, SIZE, 3)))
-    after, report = compiled_step(CONFIG, 8)(state, *batch, jnp.float32(0))
+    after, report = compiled_step(CONFIG, 8)(state, batch, jnp.float32(0))
     assert report.overflow and report.needed > 8
     for a, b in zip(jax.tree.leaves(jax.device_get(after)), jax.tree.leaves(kept), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def step_from(seed, *view):
+    """The state after a step on a view, as arrays on the host, and the loss before it."""
+    state = first_state(seed=seed)
+    state, report = compiled_step(CONFIG, 4096)(state, one_each_device(*view), jnp.float32(0))
+    return jax.device_get(state.gaussians), float(report.loss)
+
+
+def test_masked_pixels_take_no_part():
+    rng = np.random.default_rng(2)
+    photo, other = rng.random((2, SIZE, SIZE, 3), np.float32)
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    mask[8:30, 5:33] = 1
+    covered = np.where(mask[..., None] > 0, photo, other)
+    clean, spoilt = (step_from(0, cameras()[1], image, mask) for image in (photo, covered))
+    jax.tree.map(np.testing.assert_array_equal, clean, spoilt)
+    _, whole = step_from(0, cameras()[1], photo, np.ones_like(mask))
+    assert whole != clean[1]
+
+
+@pytest.mark.slow
+def test_beside_a_smaller_photo_nothing_counts():
+    """A photo is learnt as it would be without the larger one that its step is compiled for."""
+    camera = cameras()[2].replace(width=SIZE, height=24)
+    photo = np.random.default_rng(3).random((24, SIZE, 3), np.float32)
+    views = stack_views([camera, cameras()[1]], [photo, np.zeros((SIZE, SIZE, 3))])
+    assert views.images.shape == (2, SIZE, SIZE, 3) and views.cameras.height == SIZE
+    np.testing.assert_array_equal(views.masks.sum((1, 2)), [24 * SIZE, SIZE * SIZE])
+    padded = step_from(0, camera.replace(height=SIZE), views.images[0], views.masks[0])
+    alone = step_from(0, camera, photo)
+    np.testing.assert_allclose(padded[1], alone[1], rtol=1e-5)
+    # Adam divides by the gradient's size: what counts is that none points elsewhere.
+    is_seen = np.abs(alone[0].harmonics - first_state().gaussians.harmonics) > 1e-3
+    np.testing.assert_allclose(padded[0].harmonics[is_seen], alone[0].harmonics[is_seen], atol=1e-5)
+    assert is_seen.mean() > 0.2
+
+
+def test_photos_of_one_size_without_masks_need_none():
+    assert stack_views(cameras()[:2], np.zeros((2, SIZE, SIZE, 3))).masks is None
 
 
 @pytest.mark.parametrize("opacity", [0.02, 0.5, 0.99])
@@ -159,7 +199,7 @@ def test_noise_moves_what_is_transparent_and_not_what_is_opaque():
     before = jax.device_get(state.gaussians.means)
     config = TrainConfig(count=64, degree=0, means_rate=1e-9, noise=1e12)
     batch = one_each_device(cameras()[0], jnp.ones((SIZE, SIZE, 3)))
-    after, _ = compiled_step(config, 4096)(state, *batch, jnp.float32(0))
+    after, _ = compiled_step(config, 4096)(state, batch, jnp.float32(0))
     moved = np.linalg.norm(after.gaussians.means - before, axis=1)
     assert moved[:32].min() > 10 * moved[32:].max()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,31 @@ def leavings(folder):
     rows = metrics_io.read_rows(folder / "metrics.csv")
     rows = [{name: v for name, v in row.items() if name != "seconds"} for row in rows]
     return read_header(path)._replace(seconds=0), data[size:], rows
+
+
+@pytest.mark.slow
+def test_a_capture_of_two_sizes_with_a_mask_and_a_photo_missing(capture, tmp_path):
+    folder, out = tmp_path / "capture", tmp_path / "out"
+    shutil.copytree(capture, folder)
+    for name in ("01", "02"):
+        path = folder / "images" / f"{name}.png"
+        Image.open(path).resize((SIZE // 2, SIZE // 2), Image.Resampling.BOX).save(path)
+    (folder / "images" / "05.png").unlink()
+    (folder / "masks").mkdir()
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:30] = 255
+    for name in ("00", "03"):
+        Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
+    options = "--count=100", "--degree=0", "--steps=12", "--evaluate_every=6"
+    done = run(f"--capture={folder}", f"--out={out}", *options)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 8 photos are left out" in done.stderr and "images/05.png" in done.stderr
+    assert "2 photos: 0.5 of the size" in done.stdout and "2 sizes up to 48 x 48" in done.stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["num_photos"] == 6 and metrics["num_held_out"] == 1
+    reason = "found nothing at images/05.png"
+    assert metrics["left_out"] == [{"name": "images/05.png", "reason": reason}]
+    assert 0 < metrics["ssim"] < 1 and metrics["psnr_db"] > 5
 
 
 @pytest.mark.command

@@ -1,5 +1,6 @@
 """A training that was killed at any step ends as one that was not; other settings are refused."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -247,6 +248,40 @@ def test_minutes_count_all_sittings_and_leave_out_each_first_step(tmp_path):
     run = sitting(tmp_path, batch_of, step, loop, None)
     assert run.seconds == 30 and int(run.state.step) == 12 + 1 + 19
     assert shares[-1] == 29 / 30 and shares == sorted(shares)
+
+
+def test_minutes_leave_out_compiling_and_scoring(tmp_path, monkeypatch):
+    now, compiled = [0.0], [0.0]
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(training, "time", clock)
+    counter = contextlib.nullcontext(lambda: compiled[0])
+    monkeypatch.setattr(training, "compile_seconds", lambda: counter)
+
+    def step(state, batch, share):
+        now[0] += 1
+        if int(state.step) == 7:  # a program is made anew
+            now[0] += 100
+            compiled[0] += 100
+        return line_step(state, batch, share)
+
+    def score(state):
+        now[0] += 1000
+        return {}
+
+    loop = training.LoopConfig(steps=1000, minutes=0.5, evaluate_every=5)
+    run = training.open_run(tmp_path, SETTINGS, first_state)
+    run = training.train(run, step, batch_of, score, tmp_path, loop)
+    assert run.seconds == 30 and int(run.state.step) == 31
+
+
+def test_a_run_that_was_ended_before_it_saw_everything_learnt_nothing():
+    run = training.Run(types.SimpleNamespace(step=4), 1.5, [], {})
+    loop = training.LoopConfig(steps=60, minutes=0.1)
+    training.check_learnt(run, loop, 2, 8)
+    training.check_learnt(run, training.LoopConfig(steps=4), 2, 9)  # as was asked for
+    line = "each of 9 photos once, found 4 steps in 1.5 s of learning"
+    with pytest.raises(command.WorkFailed, match=line):
+        training.check_learnt(run, loop, 2, 9)
 
 
 def test_a_step_without_room_is_repeated_with_more_until_it_is_taken(capsys):

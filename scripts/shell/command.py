@@ -209,6 +209,7 @@ def _bar(
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
+        *([rich_progress.MofNCompleteColumn()] if total else []),
         rich_progress.TimeElapsedColumn(),
     )
     with rich_progress.Progress(*columns, console=screen, transient=True) as bar:

@@ -29,6 +29,7 @@ import numpy as np
 from render import files_io, frames
 from scripts.shell import command, metrics_io
 from scripts.shell.checkpoint_io import Header, read_checkpoint, read_header, write_checkpoint
+from scripts.shell.compile_time import compile_seconds
 from scripts.shell.metrics_io import Row
 from scripts.shell.settings import as_json, check_settings, write_settings
 
@@ -44,7 +45,7 @@ class Run(NamedTuple):
     """What a folder holds, and what a further sitting starts from."""
 
     state: Any  # pytree with .step
-    seconds: float  # of training, all sittings together, without the first step of each
+    seconds: float  # of learning, all sittings: without compiling, scores and first steps
     history: list[Row]  # rows of metrics.csv
     settings: dict[str, Any]  # JSON: what has to agree when the training goes on
 
@@ -54,7 +55,7 @@ class LoopConfig:
     """How long `train` goes on, and how often it looks up from its steps."""
 
     steps: int
-    minutes: float | None = None  # of all sittings; ends the training if the steps take longer
+    minutes: float | None = None  # of learning; ends the training if the steps take longer
     report_every: int = 50  # steps between rows of metrics.csv; the loss is fetched for them alone
     evaluate_every: int = 1000  # steps between scores
     checkpoint_seconds: float = 120.0
@@ -168,17 +169,32 @@ def _steps(
     state, seconds = run.state, run.seconds
     first = number = int(state.step)
     ahead = collections.deque()
-    while not signals and (share := _share(number, seconds, loop)) < 1:
-        state, report = step(state, batch_of(number), share)
-        number += 1
-        if number == first + 1:  # it was compiled, which is no time of training
-            jax.block_until_ready(report.loss)
-            start = time.perf_counter() - seconds
-        ahead.append(report.loss)
-        if len(ahead) > _AHEAD:  # keeps the clock true, while the device always has work
-            jax.block_until_ready(ahead.popleft())
-        seconds = time.perf_counter() - start
-        yield number, seconds, state, report.loss
+    with compile_seconds() as compiling:
+        while not signals and (share := _share(number, seconds, loop)) < 1:
+            start = time.perf_counter() - compiling()
+            state, report = step(state, batch_of(number), share)
+            number += 1
+            ahead.append(report.loss)
+            # Keeps the clock true, while the device always has work.
+            if len(ahead) > _AHEAD or number == first + 1:
+                jax.block_until_ready(ahead.popleft())
+            if number > first + 1:  # the first one loads what was compiled
+                seconds += time.perf_counter() - compiling() - start
+            yield number, seconds, state, report.loss
+
+
+def check_learnt(run: Run, loop: LoopConfig, seen_per_step: int, total: int) -> None:
+    """Checks that a run which was ended early saw each example once; to be called last.
+
+    Raises:
+      command.WorkFailed: it did not, so nothing was learnt that deserves the name.
+    """
+    number = int(run.state.step)
+    if number < loop.steps and number * seen_per_step < total:
+        raise command.WorkFailed(
+            f"nothing was learnt: expected to see each of {total} photos once, found {number} "
+            f"steps in {run.seconds:.1f} s of learning; --minutes and --steps say how long"
+        )
 
 
 def with_room(step_of: Callable[[int], Step], capacity: int) -> Step:
