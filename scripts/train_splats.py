@@ -19,13 +19,14 @@ Examples (the first is what a laptop does in about ten minutes):
   python -m scripts.train_splats --capture=data/plush --width=252 --minutes=3   # a first look
   python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush/transforms.json
 
-On a CPU two photos are worked on at a time, on a core each. Ctrl-C ends the training early and
-writes the scene as it is then. A training that was ended, by Ctrl-C or otherwise, goes on when the
-same command is given again; a folder with a training of other settings is refused. --minutes
+On a CPU two photos are worked on at a time, on a core each. Ctrl-C or SIGTERM ends the training
+early, with a checkpoint and the scene as it is then. A training that was ended, by these or
+otherwise, goes on when the same command is given again; a folder with a training of other settings
+is refused. --minutes
 counts all sittings. LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's
 VGG16 (.pth or .safetensors), --lpips_heads the vgg.pth of the lpips package.
 
-Exit status: 0 done; 2 bad input; 1 the training diverged.
+Exit status: 0 done; 2 bad input; 1 the training diverged; 130 or 143 stopped.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ from render.splat_training import (
     relocate,
     replicate,
 )
-from scripts.shell import command, scenes, training
+from scripts.shell import command, scenes, stopping, training
 from scripts.shell.training import LoopConfig, Run, Step
 
 _DEFAULT = TrainConfig()
@@ -109,21 +110,22 @@ def main() -> None:
         return jax.tree.map(lambda v: v[chosen], (cameras, photos.images))
 
     step = learning_step(_enough(run.state, photos), config)
-    run = training.train(
-        run._replace(state=replicate(run.state)),
-        step,
-        batch_of,
-        (lambda state: evaluate(state, held_out, config)[0]) if held_out.cameras else None,
-        out,
-        LoopConfig(config.steps, _MINUTES.value, _REPORT_EVERY, _EVALUATE_EVERY.value),
-    )
-    scores, pictures = evaluate(run.state, held_out, config, judge)
-    gaussians = jax.device_get(run.state.gaussians)
-    splat_io.write_splats(out / "splats.ply", gaussians, scenes.nearest_axis(capture.up))
-    if pictures:
-        image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))
-    report = _report(run, photos, held_out, scores)
-    files_io.write_json(out / "metrics.json", report)
+    with stopping.noted() as stop:
+        run = training.train(
+            run._replace(state=replicate(run.state)),
+            step,
+            batch_of,
+            (lambda state: evaluate(state, held_out, config)[0]) if held_out.cameras else None,
+            out,
+            LoopConfig(config.steps, _MINUTES.value, _REPORT_EVERY, _EVALUATE_EVERY.value),
+        )
+        gaussians = jax.device_get(run.state.gaussians)
+        splat_io.write_splats(out / "splats.ply", gaussians, scenes.nearest_axis(capture.up))
+        stop.keep(f"{out / 'splats.ply'}")
+        scores, pictures = evaluate(run.state, held_out, config, judge)
+        if pictures:
+            image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))
+        files_io.write_json(out / "metrics.json", _report(run, photos, held_out, scores))
     command.say(f"wrote {out}: {_text(scores) or f'{config.count} Gaussians'}")
 
 
