@@ -115,7 +115,7 @@ def main() -> None:
         )
     if len(_MODEL.value) > 1 and not _TUNE.value:
         raise ValueError(f"expected one --model but with --tune, found {len(_MODEL.value)}")
-    rest = f"what {folder} holds, from where the same command goes on"
+    rest = f"what {folder} holds (the same command goes on from there)"
     with stopping.keeping(lambda: rest if folder.exists() else ""):
         if _TUNE.value:
             tuning.tune(folder, protocol, _MODEL.value, _TUNE_METHOD.value)

@@ -146,7 +146,7 @@ def train(
                 saved = seconds
             advance(note)
         _save(folder, state, losses, Header(number, seconds, settings))
-        stop.keep(f"step {number} in {folder}, from where the same command goes on")
+        stop.keep(f"step {number} in {folder} (the same command goes on from there)")
     return Run(state, seconds, history, settings)
 
 
