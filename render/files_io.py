@@ -4,10 +4,18 @@ import contextlib
 import json
 import os
 import pathlib
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is taken for abandoned
+    fcntl = None
+
+_UNFINISHED = ".unfinished."
 
 
 @contextlib.contextmanager
@@ -19,15 +27,72 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
+    with unfinished(path.parent, f".{path.name}") as temporary:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; outputs are not
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def unfinished(
+    folder: pathlib.Path, ending: str = "", is_folder: bool = False
+) -> Iterator[pathlib.Path]:
+    """Yields a hidden empty file or folder in `folder`, and removes what is left of it afterwards.
+
+    Those that killed processes left in `folder` are removed, too. A lock tells them from those of
+    a process that is alive: the system drops it with the process, on whichever machine or in
+    whichever container that was.
+
+    Args:
+      folder: an existing one.
+      ending: of the name.
+      is_folder: what to make.
+    """
+    _remove_abandoned(folder)
+    path = folder / f"{_UNFINISHED}{secrets.token_hex(6)}{ending}"
+    handle = None
+    try:  # from before it is there: a signal may come at any moment
+        handle = _claim(path, is_folder)
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(path)
+        if handle is not None:
+            os.close(handle)
+
+
+def _claim(path: pathlib.Path, is_folder: bool) -> int | None:
+    """Makes an empty file or folder, and locks it."""
+    while True:
+        if is_folder:
+            path.mkdir()
+        else:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+        if fcntl is None:
+            return None
+        with contextlib.suppress(FileNotFoundError):  # taken for abandoned, before the lock
+            handle = os.open(path, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists():
+                return handle
+            os.close(handle)
+
+
+def _remove_abandoned(folder: pathlib.Path) -> None:
+    for path in folder.glob(f"{_UNFINISHED}*") if fcntl else ():
+        with contextlib.suppress(OSError):  # locked, or somebody else removes it just now
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(handle)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, data: dict) -> None:
@@ -80,9 +145,3 @@ def read_arrays(path: str | os.PathLike, what: str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except Exception:  # NumPy, zipfile and zlib each raise what they like on a damaged file
         raise ValueError(f"expected {what}, found a broken file at {path}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

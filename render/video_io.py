@@ -86,11 +86,14 @@ def _ffmpeg(arguments: list[str], path: str | os.PathLike) -> Iterator[subproces
 
     imageio's own wrapper forks the process by hand, which may deadlock beside JAX's threads.
     """
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *arguments]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-v", "error", *arguments]
     pipe = subprocess.PIPE
     # Errors go to a file: nobody reads a pipe while frames go through, so it might fill up.
     with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors) as process:
+        # In a group of its own, a terminal's Ctrl-C is left to whoever feeds it.
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=errors, process_group=0
+        ) as process:
             try:
                 yield process
             except BaseException:

@@ -31,7 +31,6 @@ Every path is divided evenly into as many points as the model's own has. The pag
 machine only; Ctrl-C ends it. Exit status: 0 done; 2 bad input; 1 the work itself failed.
 """
 
-import contextlib
 import pathlib
 import threading
 import time
@@ -49,7 +48,7 @@ from recon.morphable import NUM_CONTOUR, MorphableModel
 from render import image_io
 from scripts.annotation import face_view, face_view_io
 from scripts.annotation import server as server_lib
-from scripts.shell import command
+from scripts.shell import command, stopping
 from scripts.viewing.viewer import HOST, free_port
 
 _MODEL = flags.DEFINE_string("model", "default", "'default', or the file of a model.")
@@ -153,9 +152,12 @@ def serve(editor: Editor, out: pathlib.Path) -> None:
         if _OPEN.value:
             webbrowser.open_new_tab(address)
         started = time.monotonic()
-        with contextlib.suppress(KeyboardInterrupt):
-            while _SECONDS.value is None or time.monotonic() - started < _SECONDS.value:
+        with stopping.noted() as stop:
+            while not stop and (
+                _SECONDS.value is None or time.monotonic() - started < _SECONDS.value
+            ):
                 time.sleep(_TICK)
+            stop.forget()
         server.shutdown()
     command.say(f"wrote {out}: {annotation.saved}" if annotation.saved else "nothing was saved")
 

@@ -24,14 +24,15 @@ Suites:
           growth is linear, but for the grid's own time, a row too. A step with its share of the
           gradient through 32, against warp's tape, and the memory for it.
 
-It writes benchmark.json, {"machine", "rows": [{"case", "ours", "peer", "peer_value", "ratio",
-"unit"}]}, and prints the same as a table. A ratio is peer over ours: above one, ours is faster, or
-nearer to the truth. Times are medians, in milliseconds of the clock (ms), or of the processor's
-work, user and system, all threads together (CPU-ms); compile time, by the clock, is a row of its
-own.
+It writes benchmark.json, row by row as it goes, {"machine", "rows": [{"case", "ours", "peer",
+"peer_value", "ratio", "unit"}]}, and prints the same as a table. A ratio is peer over ours: above
+one, ours is faster, or nearer to the truth. Times are medians, in milliseconds of the clock (ms),
+or of the processor's work, user and system, all threads together (CPU-ms); compile time, by the
+clock, is a row of its own.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -41,7 +42,7 @@ from scripts.benchmarks import measuring
 from scripts.benchmarks.fit_suite import FitSuite, fit_rows
 from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
 from scripts.benchmarks.splat_suite import SplatSuite, splat_rows
-from scripts.shell import command
+from scripts.shell import command, stopping
 
 _SUITE = flags.DEFINE_enum("suite", "all", ["fit", "splat", "mpm", "all"], "What to measure.")
 _CORES = flags.DEFINE_integer("cores", 1, "Cores to use, for all alike.", lower_bound=1)
@@ -69,22 +70,29 @@ def main() -> None:
     folder = command.writable_folder(_OUT.value)
     measuring.use_cores(_CORES.value)
     measuring.compile_anew()
-    rows = []
-    if _SUITE.value in ("fit", "all"):
-        faces = _NUM_FACES.value, _PEER_FACES.value
-        rows += fit_rows(FitSuite(_MODEL.value, _METHOD.value, *faces, _SEED.value))
-    if _SUITE.value in ("splat", "all"):
-        rows += splat_rows(SplatSuite(repeats=_REPEATS.value, seed=_SEED.value))
-    if _SUITE.value in ("mpm", "all"):
-        rows += mpm_rows(MpmSuite(repeats=_REPEATS.value, seed=_SEED.value))
     path = folder / "benchmark.json"
-    report = {"machine": measuring.machine(), "rows": [dataclasses.asdict(row) for row in rows]}
-    files_io.write_json(path, report)
+    machine, rows = measuring.machine(), []
+    with stopping.keeping(lambda: f"{len(rows)} rows in {path}" if rows else ""):
+        for row in _measured():
+            rows.append(row)
+            report = {"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]}
+            files_io.write_json(path, report)
     for row in rows:
         print(f"{row.case:<76} {row.ours:10.4g} {row.unit:<6}{_peer_text(row)}")
     ratios = [row.ratio for row in rows if row.ratio and row.unit.endswith("ms")]
     best = f"up to {max(ratios):.0f} times the speed of a peer" if ratios else "no peer installed"
     print(f"wrote {path}: {best}")
+
+
+def _measured() -> Iterator[measuring.Row]:
+    """Yields the rows as they are measured."""
+    if _SUITE.value in ("fit", "all"):
+        faces = _NUM_FACES.value, _PEER_FACES.value
+        yield from fit_rows(FitSuite(_MODEL.value, _METHOD.value, *faces, _SEED.value))
+    if _SUITE.value in ("splat", "all"):
+        yield from splat_rows(SplatSuite(repeats=_REPEATS.value, seed=_SEED.value))
+    if _SUITE.value in ("mpm", "all"):
+        yield from mpm_rows(MpmSuite(repeats=_REPEATS.value, seed=_SEED.value))
 
 
 def _peer_text(row: measuring.Row) -> str:

@@ -20,7 +20,7 @@ from skimage import data
 
 from recon import landmarks
 from render import image_io, splat_io
-from scripts.shell import command, filming, head, head_io
+from scripts.shell import command, filming, head, head_io, stopping
 from scripts.shell.demo_page import demo_page
 from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder, write_document
@@ -36,6 +36,9 @@ _JELLY = "head"  # of the scenes that come along
 _JELLY_PARTICLES = 6000  # half of the preset's: nobody is to wait for a demo
 _AZIMUTHS = (-70, -35, 0, 35, 70)  # degrees, of the stills
 _STILL_SIZE = 512
+_JELLY_FILES = "jelly.mp4", "jelly.jpg"
+_PAGE = "index.html"
+_LATER = (head_io.TURNTABLE, *_JELLY_FILES, _PAGE)
 
 
 def main() -> None:
@@ -46,17 +49,20 @@ def main() -> None:
     with command.progress("landmarks"):
         points = landmarks.detect_landmarks(photo)
     made = maker.make(photo, points)
-    with filling_folder(out) as folder:
+    with filling_folder(out, _LATER, "the head") as folder:
         image_io.write_image(folder / "photo.jpg", photo)
         head_io.write_head(folder, made, maker)
         head_io.write_config(folder, maker, photo=_PHOTO.value, seed=_SEED.value)
-        write_jelly(folder)
-        write_page(folder, made)
-    command.say(f"wrote {out / 'index.html'}: {head_io.summary(made)}")
+        names = [path.name for path in folder.iterdir()]
+    with stopping.keeping(lambda: f"the head in {out}"):
+        head_io.write_turntable(out, made, maker)
+        write_jelly(out)
+        write_page(out, made, [*names, head_io.TURNTABLE, *_JELLY_FILES])
+    command.say(f"wrote {out / _PAGE}: {head_io.summary(made)}")
 
 
 def write_jelly(folder: pathlib.Path) -> None:
-    """Pokes the head that was written into the folder, and films it."""
+    """Pokes the head that lies in the folder, and films it."""
     scene = read_scene_file(_JELLY)
     gaussians = splat_io.read_splats(folder / "splats.ply")
     ready = make_simulation(scene, gaussians, 0, "y", _JELLY_PARTICLES)
@@ -68,18 +74,18 @@ def write_jelly(folder: pathlib.Path) -> None:
     frames, fps = filming.frames_of(ready, motion, shot)
     pictures = filming.film(ready, motion, shot, frames)
     (poster,) = write_film(
-        folder / "jelly.mp4",
+        folder / _JELLY_FILES[0],
         pictures,
         len(frames),
         fps,
         label="jelly's pictures",
         keep=[len(frames) // 3],
     )
-    image_io.write_image(folder / "jelly.jpg", poster)
+    image_io.write_image(folder / _JELLY_FILES[1], poster)
 
 
-def write_page(folder: pathlib.Path, made: head.Head) -> None:
-    """Writes the stills and index.html beside the head's files."""
+def write_page(folder: pathlib.Path, made: head.Head, names: list[str]) -> None:
+    """Writes the stills and index.html beside the files of these names."""
     stills = {}
     with command.progress("stills", len(_AZIMUTHS)) as advance:
         for azimuth in _AZIMUTHS:
@@ -100,16 +106,15 @@ def write_page(folder: pathlib.Path, made: head.Head) -> None:
         "Time of the fit, compiled": f"{1e3 * made.seconds:.0f} ms",
         "Vertices, triangles": f"{len(made.mesh.vertices):,}, {len(made.mesh.triangles):,}",
     }
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("view"))
     write_document(
-        folder / "index.html",
+        folder / _PAGE,
         demo_page(
             title="One photo, one head",
             lead="A morphable model was fitted to 68 points of the photo and painted with it. Then "
             "it was made of jelly, and poked.",
             stills=stills,
             numbers=numbers,
-            files=[(name, (folder / name).stat().st_size) for name in names],
+            files=[(name, (folder / name).stat().st_size) for name in sorted(names)],
         ),
     )
 

@@ -37,7 +37,7 @@ same without noise, and sees through the head. `dlib` is the real one, on pictur
 Angles: low:high:step is a sweep, of which every combination is a view; low:high draws at random
 for each view; or list the values with commas.
 
-Exit status: 0 done; 2 bad input; 1 another failure.
+Exit status: 0 done; 2 bad input; 1 another failure; 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ from recon.evaluation.detector import DetectorConfig
 from recon.evaluation.protocol import Protocol
 from scripts.evaluation import figures, flag_texts, tuning
 from scripts.evaluation import report as report_lib
-from scripts.shell import command
+from scripts.shell import command, stopping
 
 _PROTOCOL = Protocol()
 _NOISE = DetectorConfig()
@@ -113,12 +113,14 @@ def main() -> None:
         raise ValueError(
             f"expected --methods out of {', '.join(_METHODS)}, found {', '.join(unknown) or 'none'}"
         )
-    if _TUNE.value:
-        tuning.tune(folder, protocol, _MODEL.value, _TUNE_METHOD.value)
-        return
-    if len(_MODEL.value) > 1:
+    if len(_MODEL.value) > 1 and not _TUNE.value:
         raise ValueError(f"expected one --model but with --tune, found {len(_MODEL.value)}")
-    run_protocol(folder, protocol, names, etas)
+    rest = f"what {folder} holds (the same command goes on from there)"
+    with stopping.keeping(lambda: rest if folder.exists() else ""):
+        if _TUNE.value:
+            tuning.tune(folder, protocol, _MODEL.value, _TUNE_METHOD.value)
+        else:
+            run_protocol(folder, protocol, names, etas)
 
 
 def run_protocol(

@@ -35,8 +35,9 @@ Methods, by what they do with the 17 points of the contour, which slide as the h
   inner    they are left out
   fixed    each is tied to one vertex
 
-Exit status: 0 done; 2 bad input; 1 no face found, or another failure of the work itself. Failures
-take one line on stderr, and leave nothing half-written in --out.
+Exit status: 0 done; 2 bad input; 1 no face found, or another failure of the work itself; 130 or
+143 stopped by Ctrl-C or SIGTERM: heads that are finished stay. Each takes one line on stderr, and
+leaves nothing half-written in --out.
 """
 
 import pathlib
@@ -48,7 +49,7 @@ from absl import flags
 
 from recon import fit, landmarks, landmarks_io
 from render import image_io
-from scripts.shell import command, head, head_io
+from scripts.shell import command, head, head_io, stopping
 from scripts.shell.outputs_io import filling_folder
 
 _DEFAULT = head.HeadConfig()
@@ -113,7 +114,7 @@ def main() -> None:
     if _SAME_PERSON.value:
         failures = reconstruct_person(tasks, maker)
     else:
-        _, failures = attempt(tasks, lambda task: reconstruct(task, maker))
+        _, failures = attempt(tasks, lambda task: reconstruct(task, maker), "heads")
     if failures:
         raise command.WorkFailed(
             f"expected {len(tasks)} heads, found {len(tasks) - len(failures)}; "
@@ -149,17 +150,27 @@ def list_tasks(photos: list[str], points: list[str], out: pathlib.Path) -> list[
     ]
 
 
-def attempt(tasks: list[Task], work: Callable[[Task], Any]) -> tuple[dict[Task, Any], list[str]]:
-    """Does `work` for one task after the other; returns the results, and the names that failed."""
+def attempt(
+    tasks: list[Task], work: Callable[[Task], Any], what: str | None = None
+) -> tuple[dict[Task, Any], list[str]]:
+    """Does `work` for one task after the other; returns the results, and the names that failed.
+
+    Stopped by a signal, it says how many are kept, if `what` says of what.
+    """
     results, failures = {}, []
-    for number, task in enumerate(tasks, start=1):
-        name = task.photo or task.landmarks
-        command.say(f"{number} of {len(tasks)}: {name}")
-        try:
-            results[task] = work(task)
-        except (ValueError, RuntimeError, OSError) as error:
-            command.warn(f"{name}: {error}")
-            failures.append(name)
+
+    def kept() -> str:
+        return f"{len(results)} of {len(tasks)} {what}" if results and what else ""
+
+    with stopping.keeping(kept):
+        for number, task in enumerate(tasks, start=1):
+            name = task.photo or task.landmarks
+            command.say(f"{number} of {len(tasks)}: {name}")
+            try:
+                results[task] = work(task)
+            except (ValueError, RuntimeError, OSError) as error:
+                command.warn(f"{name}: {error}")
+                failures.append(name)
     return results, failures
 
 
@@ -180,7 +191,7 @@ def reconstruct_person(tasks: list[Task], maker: head.HeadMaker) -> list[str]:
     def finish(task: Task) -> None:
         write(task, maker.paint(*faces[task], fits[task]), maker)
 
-    return failures + attempt(list(faces), finish)[1]
+    return failures + attempt(list(faces), finish, "heads")[1]
 
 
 def find_face(task: Task, maker: head.HeadMaker) -> tuple[np.ndarray | None, np.ndarray]:
@@ -192,7 +203,7 @@ def find_face(task: Task, maker: head.HeadMaker) -> tuple[np.ndarray | None, np.
 
 def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
     """Writes the files of a head."""
-    with filling_folder(task.out) as folder:
+    with filling_folder(task.out, [head_io.TURNTABLE]) as folder:
         head_io.write_head(folder, made, maker)
         head_io.write_config(
             folder,
@@ -203,6 +214,7 @@ def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
             same_person=_SAME_PERSON.value,
             seed=_SEED.value,
         )
+    head_io.write_turntable(task.out, made, maker)
     command.say(f"wrote {task.out}: {head_io.summary(made)}")
 
 

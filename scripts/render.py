@@ -23,7 +23,8 @@ there. --cameras takes what scripts.train_splats takes (a folder with transforms
 transforms_train.json or a COLMAP model, or such a file; photos need not be there), and the
 camera_path.json of nerfstudio's and viser's viewers. A trajectory is that of a splat scene; a
 simulated one moves a mesh in the same space too.
-Exit status: 0 done; 2 bad input; 1 another failure.
+Exit status: 0 done; 2 bad input; 1 another failure; 130 or 143 stopped by Ctrl-C or SIGTERM: the
+pictures that are finished become the film.
 """
 
 import collections
@@ -40,7 +41,7 @@ from render import (
 )
 from render.camera import DEFAULT_FOV_DEGREES, Camera, fit_camera, orbit
 from render.image import RenderOutput, contact_sheet
-from scripts.shell import command, scenes
+from scripts.shell import command, scenes, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.settings import write_settings
 from scripts.shell.shown import Shown, read_moving, read_shown
@@ -83,12 +84,13 @@ def main() -> None:
         cameras, found = _turn(shown, width, height)
     outputs = shown.frames(cameras, background)
 
-    if _STILL.value:
-        _write_still(out / "still.png", outputs, len(cameras))
-    else:
-        views = (output.rgb for output in outputs)
-        write_film(out / "video.mp4", views, len(cameras), _FPS.value, sheet=out / "frames.png")
-    write_settings(out, up=_UP.value or shown.up, **found)
+    with stopping.noted():
+        if _STILL.value:
+            _write_still(out / "still.png", outputs, len(cameras))
+        else:
+            views = (output.rgb for output in outputs)
+            write_film(out / "video.mp4", views, len(cameras), _FPS.value, sheet=out / "frames.png")
+        write_settings(out, up=_UP.value or shown.up, **found)
     name = "still.png" if _STILL.value else "video.mp4"
     pixels = f"{cameras[0].width} x {cameras[0].height}"
     command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
@@ -140,13 +142,17 @@ def _turn(shown: Shown, width: int, height: int) -> tuple[list[Camera], dict]:
 
 
 def _write_still(path: pathlib.Path, outputs: Iterator[RenderOutput], total: int) -> None:
-    """Writes one picture: the views side by side."""
+    """Writes one picture: the views side by side; stopped by a signal, those that there are."""
     views = []
-    with command.progress("pictures", total) as advance:
-        for output in outputs:
-            views.append(np.clip(np.asarray(output.rgb), 0.0, 1.0))
-            advance()
-    image_io.write_image(path, contact_sheet(views, columns=total))
+    with stopping.noted() as stop:
+        with command.progress("pictures", total) as advance:
+            while not stop and (output := next(outputs, None)) is not None:
+                views.append(np.clip(np.asarray(output.rgb), 0.0, 1.0))
+                advance()
+        if not views:
+            stop.act()
+        image_io.write_image(path, contact_sheet(views, columns=total))
+        stop.keep(f"{len(views)} of {total} views in {path}")
 
 
 if __name__ == "__main__":

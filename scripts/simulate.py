@@ -22,14 +22,15 @@ Examples:
   python -m scripts.simulate --splats=ficus.ply --scene=ficus_config.json --azimuth=40
 
 An azimuth of zero looks at the front, as in `render`. Exit status: 0 done; 2 bad input; 1 when the
-simulation diverges or leaves its box: what came before is written all the same.
+simulation diverges or leaves its box; 130 or 143 stopped by Ctrl-C or SIGTERM. Either way the
+frames that came before are written; `render --trajectory` films them where the film is missing.
 """
 
 import jax
 from absl import flags
 
 from render import files_io, splat_io
-from scripts.shell import command, filming, scenes
+from scripts.shell import command, filming, scenes, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder
 from scripts.shell.settings import write_settings
@@ -69,21 +70,25 @@ def main() -> None:
     command.say(_summary(ready))
 
     num_frames = _FRAMES.value or scene_file.frame_num
-    with command.progress("simulation", num_frames) as advance:
-        motion = motion_lib.run(ready, num_frames, advance)
-    report = motion_lib.report(ready, motion)
-    with filling_folder(out) as folder:
-        write_trajectory(folder / "trajectory.npz", motion_lib.trajectory_at(ready, motion))
-        last = jax.device_get(gaussians_at(ready.simulation, motion.last))
-        splat_io.write_splats(folder / "last.ply", last, up=up)
-        files_io.write_json(folder / "report.json", report)
-        write_settings(folder, up=up)
+    with stopping.noted() as stop:
+        with command.progress("simulation", num_frames) as advance:
+            motion = motion_lib.run(ready, num_frames, advance, lambda: bool(stop))
+            if len(motion.seconds) == 1:
+                stop.act()  # with nothing to write, older results stay
+        report = motion_lib.report(ready, motion)
+        moved = f"{len(motion.seconds) - 1} of {num_frames} frames of the motion"
+        with filling_folder(out, ("video.mp4", "frames.png"), moved) as folder:
+            write_trajectory(folder / "trajectory.npz", motion_lib.trajectory_at(ready, motion))
+            last = jax.device_get(gaussians_at(ready.simulation, motion.last))
+            splat_io.write_splats(folder / "last.ply", last, up=up)
+            files_io.write_json(folder / "report.json", report)
+            write_settings(folder, up=up)
         shot = filming.Shot(
             width, height, _FPS.value, _AZIMUTH.value, _ELEVATION.value, background, _SCENERY.value
         )
         frames, fps = filming.frames_of(ready, motion, shot)
         pictures = filming.film(ready, motion, shot, frames)
-        write_film(folder / "video.mp4", pictures, len(frames), fps, sheet=folder / "frames.png")
+        write_film(out / "video.mp4", pictures, len(frames), fps, sheet=out / "frames.png")
     if motion.failure:
         raise command.WorkFailed(f"{motion.failure}; what came before is in {out}")
     rate = report["particle_substeps_per_second"]

@@ -25,14 +25,15 @@ named in metrics.json. A mask (mask_path of nerfstudio, or masks/ beside images/
 photo counts: black pixels take no part in the loss nor in the scores. Transparency is no mask but a
 background: transparent photos are learnt over white.
 
-On a CPU two photos are worked on at a time, on a core each. Ctrl-C ends the training early and
-writes the scene as it is then. A training that was ended, by Ctrl-C or otherwise, goes on when the
-same command is given again; a folder with a training of other settings is refused. --minutes
-counts the time of learning in all sittings, without compiling and scoring. LPIPS wants weights that
-do not come along: --lpips_trunk takes torchvision's VGG16 (.pth or .safetensors), --lpips_heads the
-vgg.pth of the lpips package.
+On a CPU two photos are worked on at a time, on a core each. Ctrl-C or SIGTERM ends the training
+early, with a checkpoint and the scene as it is then. A training that was ended, by these or
+otherwise, goes on when the same command is given again; a folder with a training of other settings
+is refused. --minutes counts the time of learning in all sittings, without compiling and scoring.
+LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's VGG16 (.pth or
+.safetensors), --lpips_heads the vgg.pth of the lpips package.
 
-Exit status: 0 done; 2 bad input; 1 the training diverged, or ended before it saw each photo once.
+Exit status: 0 done; 2 bad input; 1 the training diverged, or ended before it saw each photo once;
+130 or 143 stopped.
 """
 
 import dataclasses
@@ -62,7 +63,7 @@ from render.splat_training import (
     replicate,
     stack_views,
 )
-from scripts.shell import command, scenes, training
+from scripts.shell import command, scenes, stopping, training
 from scripts.shell.training import LoopConfig, Run, Step
 
 _DEFAULT = TrainConfig()
@@ -120,21 +121,23 @@ def main() -> None:
 
     step = learning_step(_enough(run.state, views), config)
     loop = LoopConfig(config.steps, _MINUTES.value, _REPORT_EVERY, _EVALUATE_EVERY.value)
-    run = training.train(
-        run._replace(state=replicate(run.state)),
-        step,
-        batch_of,
-        (lambda state: evaluate(state, held_out, config)[0]) if held_out.cameras else None,
-        out,
-        loop,
-    )
-    scores, pictures = evaluate(run.state, held_out, config, judge)
-    gaussians = jax.device_get(run.state.gaussians)
-    splat_io.write_splats(out / "splats.ply", gaussians, scenes.nearest_axis(capture.up))
-    if pictures:
-        image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))
-    report = _report(run, photos, held_out, scores, capture.left_out)
-    files_io.write_json(out / "metrics.json", report)
+    with stopping.noted() as stop:
+        run = training.train(
+            run._replace(state=replicate(run.state)),
+            step,
+            batch_of,
+            (lambda state: evaluate(state, held_out, config)[0]) if held_out.cameras else None,
+            out,
+            loop,
+        )
+        gaussians = jax.device_get(run.state.gaussians)
+        splat_io.write_splats(out / "splats.ply", gaussians, scenes.nearest_axis(capture.up))
+        stop.keep(f"{out / 'splats.ply'}")
+        scores, pictures = evaluate(run.state, held_out, config, judge)
+        if pictures:
+            image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))
+        report = _report(run, photos, held_out, scores, capture.left_out)
+        files_io.write_json(out / "metrics.json", report)
     command.say(f"wrote {out}: {_text(scores) or f'{config.count} Gaussians'}")
     training.check_learnt(run, loop, jax.device_count(), len(photos.cameras))
 

@@ -25,18 +25,17 @@ Examples:
   python -m scripts.view --show=playbot.ply --scene=playbot_dropped
   python -m scripts.view --show=ball --scene=ball_drop
 
-The page shows the colour of splats that does not depend on the view. Ctrl-C ends it. Exit status:
-0 done; 2 bad input, or viser is not installed.
+The page shows the colour of splats that does not depend on the view. Ctrl-C or SIGTERM ends it.
+Exit status: 0 done; 2 bad input, or viser is not installed.
 """
 
-import contextlib
 import importlib.util
 import time
 import webbrowser
 
 from absl import flags
 
-from scripts.shell import command, scenes
+from scripts.shell import command, scenes, stopping
 from scripts.shell.shown import Shown, SplatsShown, first_splats, read_moving, read_shown
 from scripts.viewing import play_panel
 from scripts.viewing.viewer import HOST, Viewer
@@ -89,11 +88,12 @@ def main() -> None:
     if _OPEN.value:
         webbrowser.open_new_tab(address)
     started = time.monotonic()
-    with contextlib.suppress(KeyboardInterrupt):
-        while _SECONDS.value is None or time.monotonic() - started < _SECONDS.value:
+    with stopping.noted() as stop:
+        while not stop and (_SECONDS.value is None or time.monotonic() - started < _SECONDS.value):
             for tick in ticks:
                 tick()
             time.sleep(_TICK)
+        stop.forget()
     viewer.server.stop()
 
 

@@ -44,7 +44,10 @@ class Motion(NamedTuple):
 
 
 def run(
-    ready: ReadyScene, num_frames: int, advance: Callable[[str | None], None] = lambda _: None
+    ready: ReadyScene,
+    num_frames: int,
+    advance: Callable[[str | None], None] = lambda _: None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Motion:
     """Simulates `num_frames` frames after the first; stops early where the scene fails.
 
@@ -52,6 +55,7 @@ def run(
       ready: what to run.
       num_frames: after the one at the start.
       advance: is called after each, with a note on the speed.
+      is_stopped: is asked before each; no more are simulated once it says so.
     """
     simulation = ready.simulation
     sample = _sampler(ready)
@@ -59,6 +63,8 @@ def run(
     frames = [_kept(state)]
     samples = [jax.device_get(sample(state))]
     for number in range(num_frames):
+        if is_stopped():
+            break
         moved = step_frame(simulation, state)
         if failure := _failure(ready, moved):
             break

@@ -35,7 +35,7 @@ def test_benchmark_writes_a_table_that_holds_what_it_prints(tmp_path):
 
 @pytest.mark.slow
 def test_the_splat_suite_measures_picture_and_gradients_with_a_peer_or_without():
-    rows = splat_rows(SplatSuite(cases=((60, 32),), repeats=1, peer_repeats=1))
+    rows = list(splat_rows(SplatSuite(cases=((60, 32),), repeats=1, peer_repeats=1)))
     assert len(rows) == 4 and all(row.ours > 0 for row in rows)
     with_peer = [row for row in rows if row.peer]
     assert len(with_peer) == 2
@@ -76,7 +76,7 @@ def test_the_mpm_suite_measures_steps_gradients_memory_and_growth(monkeypatch):
 
     monkeypatch.setattr(mpm_suite, "_peer", peer)
     monkeypatch.setattr(mpm_suite, "compile_anew", lambda: None)  # it would last
-    rows = mpm_rows(SMALL_MPM)
+    rows = list(mpm_rows(SMALL_MPM))
     assert asked == [("warp", 0), ("taichi", 0), ("warp", 3)]
     assert [(row.unit, row.peer) for row in rows] == [
         *[("ms", None), ("CPU-ms", "warp"), ("m", "warp"), ("CPU-ms", "taichi"), ("m", "taichi")],

@@ -49,8 +49,7 @@ def raising(error):
         (command.WorkFailed("the fit diverged"), 1, "the fit diverged"),
         (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
         (MemoryError(), 1, "out of memory"),
-        (KeyboardInterrupt(), 130, "stopped"),
-        (command.Terminated(), 143, "stopped"),
+        (KeyboardInterrupt(), 130, "stopped; nothing was finished"),
     ],
 )
 def test_errors_become_a_status_and_one_line(status, error, expected, line):
@@ -136,7 +135,7 @@ def test_sigterm_ends_a_command_in_one_line_without_a_half_written_file(tmp_path
         "command.run(main)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (143, "-c: stopped\n")
+    assert (done.returncode, done.stderr) == (143, "-c: stopped; nothing was finished\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ import pytest
 from absl import flags
 from linear_learner import LOOP, SETTINGS, batch_of, first_state, line_step, sitting
 
-from scripts.shell import command, metrics_io, training
+from scripts.shell import command, metrics_io, stopping, training
 from scripts.shell.checkpoint_io import read_header
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -87,9 +87,10 @@ def interrupted(folder, step, number):
 
 def test_ctrl_c_takes_the_step_saves_and_returns_what_was_learnt(tmp_path, capsys, uninterrupted):
     handler = signal.getsignal(signal.SIGINT)
-    run = interrupted(tmp_path, 33, signal.SIGINT)
+    with pytest.raises(stopping.Stopped) as caught, stopping.noted():
+        run = interrupted(tmp_path, 33, signal.SIGINT)
     assert int(run.state.step) == 34 == read_header(tmp_path / "checkpoint.safetensors").step
-    assert "stopped at step 34; the same command goes on" in capsys.readouterr().err
+    assert "step 34 in" in caught.value.__notes__[0]
     assert signal.getsignal(signal.SIGINT) is handler
     sitting(tmp_path)
     assert "going on from step 34\n" in capsys.readouterr().out
@@ -243,7 +244,8 @@ def test_minutes_count_all_sittings_and_leave_out_each_first_step(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
         return batch_of(at)
 
-    run = sitting(tmp_path, stopping_batch, step, loop, None)
+    with pytest.raises(stopping.Stopped), stopping.noted():
+        run = sitting(tmp_path, stopping_batch, step, loop, None)
     assert int(run.state.step) == 12 and run.seconds == 11  # a second each, but the first
     run = sitting(tmp_path, batch_of, step, loop, None)
     assert run.seconds == 30 and int(run.state.step) == 12 + 1 + 19
@@ -304,7 +306,8 @@ def test_a_step_without_room_is_repeated_with_more_until_it_is_taken(capsys):
 
 
 def test_a_row_cut_in_two_and_rows_beyond_the_checkpoint_are_dropped(tmp_path, uninterrupted):
-    interrupted(tmp_path, 22, signal.SIGINT)
+    with pytest.raises(stopping.Stopped):
+        interrupted(tmp_path, 22, signal.SIGINT)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("25,25.0,0.5,\n30,3")
     sitting(tmp_path)

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import statistics
 import time
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -66,17 +67,13 @@ class _Result(NamedTuple):
     vertex_mm: float | None = None  # mean
 
 
-def fit_rows(suite: FitSuite) -> list[Row]:
+def fit_rows(suite: FitSuite) -> Iterator[Row]:
     """Measures the fit with few modes and with all that the model has."""
     model = assets.load_model(suite.model)
     largest = model.identity_sigma.shape[0]
-    return [
-        row
-        for num_identity in sorted({min(_FEW, largest), largest})
-        for row in _model_rows(
-            morphable.with_modes(model, num_identity, use_expression=False), suite
-        )
-    ]
+    for num_identity in sorted({min(_FEW, largest), largest}):
+        fewer = morphable.with_modes(model, num_identity, use_expression=False)
+        yield from _model_rows(fewer, suite)
 
 
 def _model_rows(model: MorphableModel, suite: FitSuite) -> list[Row]:

@@ -12,7 +12,7 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -62,16 +62,16 @@ class MpmSuite:
     seed: int = 0
 
 
-def mpm_rows(suite: MpmSuite) -> list[Row]:
+def mpm_rows(suite: MpmSuite) -> Iterator[Row]:
     """Measures steps, how their time grows with the particles, and steps with a gradient.
 
     Raises:
       WorkFailed: when a peer fails, its cube moves otherwise than ours, or ours leaves the grid.
     """
-    rows = []
     for case in suite.cases:
-        rows += _forward_rows(*case, suite)
-    return rows + _growth_rows(suite) + _gradient_rows(*suite.gradient_case, suite)
+        yield from _forward_rows(*case, suite)
+    yield from _growth_rows(suite)
+    yield from _gradient_rows(*suite.gradient_case, suite)
 
 
 def _forward_rows(law: str, count: int, nodes: int, suite: MpmSuite) -> list[Row]:

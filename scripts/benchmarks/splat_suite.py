@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +30,10 @@ class SplatSuite:
     seed: int = 0
 
 
-def splat_rows(suite: SplatSuite) -> list[Row]:
+def splat_rows(suite: SplatSuite) -> Iterator[Row]:
     """Measures picture, and picture with all gradients, of a ball of Gaussians."""
-    rows = []
     for count, size in suite.cases:
-        rows += _case_rows(count, size, suite)
-    return rows
+        yield from _case_rows(count, size, suite)
 
 
 def ball(count: int, size: int, seed: int) -> tuple[Gaussians, Camera]:
@@ -61,7 +60,7 @@ def ball(count: int, size: int, seed: int) -> tuple[Gaussians, Camera]:
     return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (scene, camera))
 
 
-def _case_rows(count: int, size: int, suite: SplatSuite) -> list[Row]:
+def _case_rows(count: int, size: int, suite: SplatSuite) -> Iterator[Row]:
     scene, camera = ball(count, size, suite.seed)
     config = SplatConfig(max_pairs=int(needed_pairs(scene, camera)))
 
@@ -72,15 +71,13 @@ def _case_rows(count: int, size: int, suite: SplatSuite) -> list[Row]:
         "picture": compiled(lambda scene: splat(scene, camera, config, _BLACK)),
         "picture and gradients": compiled(jax.value_and_grad(loss)),
     }
-    rows = []
     for name, function in ours.items():
         case = f"splat, {count} Gaussians, {size} x {size}, {name}"
         with command.progress(case):
             first = milliseconds(lambda: function(scene))  # noqa: B023
             each = median_milliseconds(lambda: function(scene), suite.repeats)  # noqa: B023
-        rows.append(Row(f"{case}, first call with compilation", first, "ms"))
-        rows.append(against(case, each, "ms", _PEER, _peer(name, scene, camera, suite)))
-    return rows
+        yield Row(f"{case}, first call with compilation", first, "ms")
+        yield against(case, each, "ms", _PEER, _peer(name, scene, camera, suite))
 
 
 def _peer(name: str, scene: Gaussians, camera: Camera, suite: SplatSuite) -> float | None:

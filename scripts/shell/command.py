@@ -2,17 +2,16 @@
 
 A command ends with status 0 (done), 2 (bad input) or 1 (the work itself failed); 1 and 2 print one
 line on stderr: what was expected, what was found. `--debug` prints the traceback instead. Stopped
-by Ctrl-C it ends with 130, by SIGTERM with 143, and leaves no half-written file either way.
+by Ctrl-C it ends with 130, by SIGTERM with 143, keeps what it has (see `stopping`), and says in one
+line what that is.
 """
 
 import contextlib
 import logging
 import os
 import pathlib
-import signal
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -22,6 +21,8 @@ import platformdirs
 from absl import app, flags
 from rich import console
 from rich import progress as rich_progress
+
+from scripts.shell import stopping
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
@@ -46,21 +47,11 @@ class WorkFailed(RuntimeError):
     """The input was fine but the work did not succeed."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: whoever tidies up or keeps half-done work at Ctrl-C does so here too."""
-
-
 def run(main: Callable[[], None]) -> NoReturn:
     """Parses the flags, calls `main` and exits; the last line of every command."""
     jax.config.config_with_absl()
     logging.getLogger("jax").setLevel(logging.WARNING)  # absl would show which chips are missing
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
     app.run(lambda _: _exit_status(main), flags_parser=_parse_flags)
-
-
-def _terminate(number: int, frame: types.FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -87,14 +78,19 @@ def _flag_manual() -> str:
 
 
 def _exit_status(main: Callable[[], None]) -> int:
-    if _DEBUG.value:
-        _cache_compilations()
-        main()
-        return 0
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # libraries' advice to programmers
-    _cache_compilations()
+    with stopping.listening():
+        if _DEBUG.value:
+            _cache_compilations()
+            main()
+            return 0
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # libraries' advice to programmers
+        return _guarded(main)
+
+
+def _guarded(main: Callable[[], None]) -> int:
     try:
+        _cache_compilations()
         main()
     except (app.UsageError, flags.Error, ValueError) as error:
         return _complain(str(error), _BAD_INPUT)
@@ -104,9 +100,8 @@ def _exit_status(main: Callable[[], None]) -> int:
         raise  # a RuntimeError by birth, but ours to mend
     except (RuntimeError, OSError, MemoryError) as error:
         return _complain(str(error) or "out of memory", _WORK_FAILED)
-    except KeyboardInterrupt as error:
-        is_terminated = isinstance(error, Terminated)
-        return _complain("stopped", 128 + (signal.SIGTERM if is_terminated else signal.SIGINT))
+    except KeyboardInterrupt as stop:
+        return _complain(stopping.line(stop), stopping.status(stop))
     return 0
 
 

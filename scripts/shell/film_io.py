@@ -1,5 +1,6 @@
 """Films as commands leave them: a video, a sheet with some of its pictures, a bar meanwhile."""
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from render import image_io, video_io
 from render.image import contact_sheet
-from scripts.shell import command
+from scripts.shell import command, stopping
 
 _ON_SHEET = 8  # pictures of a contact sheet, evenly spaced
 _COLUMNS = 4
@@ -25,6 +26,8 @@ def write_film(
 ) -> list[np.ndarray]:
     """Writes a video, and a contact sheet of it; each file appears complete or not at all.
 
+    Stopped by a signal, it writes the pictures that are finished.
+
     Args:
       video: .mp4 to write.
       pictures: [H, W, 3] each; what lies outside [0, 1] is clipped.
@@ -40,19 +43,28 @@ def write_film(
     every = -(-total // _ON_SHEET)
     on_sheet: list[np.ndarray] = []
     kept: list[np.ndarray] = []
-    with command.progress(label, total) as advance:
+    count = 0
+    with stopping.noted() as stop, command.progress(label, total) as advance:
 
         def clipped() -> Iterator[np.ndarray]:
-            for number, picture in enumerate(pictures):
+            nonlocal count
+            pending = iter(pictures)
+            while not stop and (picture := next(pending, None)) is not None:
                 picture = np.clip(np.asarray(picture), 0.0, 1.0)
-                if sheet is not None and number % every == 0:
+                if sheet is not None and count % every == 0:
                     on_sheet.append(picture)
-                if number in keep:
+                if count in keep:
                     kept.append(picture)
                 yield picture
+                count += 1
                 advance()
 
-        video_io.write_video(video, clipped(), fps)
-    if sheet is not None:
-        image_io.write_image(sheet, contact_sheet(on_sheet, _COLUMNS))
+        frames = clipped()
+        first = next(frames, None)
+        if first is None:
+            stop.act()  # with nothing to write, whatever stands there stays
+        video_io.write_video(video, itertools.chain([] if first is None else [first], frames), fps)
+        if sheet is not None:
+            image_io.write_image(sheet, contact_sheet(on_sheet, _COLUMNS))
+        stop.keep(f"{count} of {total} pictures in {video}")
     return kept

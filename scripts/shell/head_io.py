@@ -9,11 +9,12 @@ from render import files_io, image_io, mesh_io, rasterize, splat_io
 from render.camera import orbit
 from render.image import RenderOutput
 from render.mesh import Mesh
-from scripts.shell import command, pictures
+from scripts.shell import command, pictures, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.head import Head, HeadMaker, fit_config, model_mesh, texture_config
 from scripts.shell.settings import write_settings
 
+TURNTABLE = "turntable.mp4"
 _FPS = 20
 # A head is closed but for the neck, which is not looked into: its inside need not be drawn.
 _SMOOTH = rasterize.RenderConfig(
@@ -22,8 +23,7 @@ _SMOOTH = rasterize.RenderConfig(
 
 
 def write_head(folder: pathlib.Path, head: Head, maker: HeadMaker) -> None:
-    """Writes the files of a head that `maker` made into an existing folder."""
-    config = maker.config
+    """Writes the files of a head that `maker` made into an existing folder, but for the film."""
     with command.progress("meshes"):
         mesh_io.write_obj(folder / "head.obj", head.mesh)
         mesh_io.write_ply(folder / "head.ply", head.mesh)
@@ -37,11 +37,17 @@ def write_head(folder: pathlib.Path, head: Head, maker: HeadMaker) -> None:
     with command.progress("uncertainty"):
         heat = pictures.draw_uncertainty(model_mesh(maker.model, head.face), 1e3 * head.vertex_std)
         image_io.write_image(folder / "uncertainty.png", heat)
-    if config.frames:
-        frames = (view.rgb for view in turntable(head.mesh, config.frames, config.size))
-        write_film(folder / "turntable.mp4", frames, config.frames, _FPS, label="turntable")
     landmarks_io.write_pts(folder / "landmarks.pts", head.points)
     files_io.write_json(folder / "fit.json", fit_report(head, maker))
+
+
+def write_turntable(folder: pathlib.Path, head: Head, maker: HeadMaker) -> None:
+    """Films a head whose files are in the folder, unless the film is to be left out."""
+    config = maker.config
+    if config.frames:
+        frames = (view.rgb for view in turntable(head.mesh, config.frames, config.size))
+        with stopping.keeping(lambda: f"the head in {folder}"):
+            write_film(folder / TURNTABLE, frames, config.frames, _FPS, label="turntable")
 
 
 def turntable(

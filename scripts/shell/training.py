@@ -12,14 +12,10 @@ the same numbers as one that was not; a limit of time alone makes it depend on t
 """
 
 import collections
-import contextlib
 import dataclasses
 import os
 import pathlib
-import signal
-import threading
 import time
-import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +23,7 @@ import jax
 import numpy as np
 
 from render import files_io, frames
-from scripts.shell import command, metrics_io
+from scripts.shell import command, metrics_io, stopping
 from scripts.shell.checkpoint_io import Header, read_checkpoint, read_header, write_checkpoint
 from scripts.shell.compile_time import compile_seconds
 from scripts.shell.metrics_io import Row
@@ -110,8 +106,9 @@ def train(
 ) -> Run:
     """Takes the steps that a run still lacks, and keeps its folder up to date.
 
-    Ctrl-C and SIGTERM end it after the step that is running, with a checkpoint. After Ctrl-C it
-    returns, so that the command can still write what was learnt; a second one stops at once.
+    Ctrl-C and SIGTERM end it after the step that is running, with a checkpoint. Inside a block of
+    `stopping.noted` it returns then, so that the command can still write what was learnt; a second
+    signal stops at once.
 
     Args:
       run: from `open_run`. A step that donates its state takes that of `run` too.
@@ -124,7 +121,7 @@ def train(
 
     Raises:
       command.WorkFailed: a loss is not finite, or the state holds NaN; the last checkpoint stays.
-      command.Terminated: SIGTERM came; the checkpoint is written.
+      stopping.Stopped: a signal came; the checkpoint is written.
     """
     folder = pathlib.Path(folder)
     state, seconds, history, settings = run
@@ -137,8 +134,8 @@ def train(
     history, losses, note, saved = list(history), [], "", seconds
     metrics_io.write_rows(folder / "metrics.csv", history)
     bar = command.progress("training", loop.steps, number)
-    with _stop_signals() as signals, bar as advance:
-        for number, seconds, state, loss in _steps(run, step, batch_of, loop, signals):
+    with stopping.noted() as stop, bar as advance:
+        for number, seconds, state, loss in _steps(run, step, batch_of, loop, stop):
             losses.append(loss)
             is_scored = evaluate is not None and number % loop.evaluate_every == 0
             if is_scored or number % loop.report_every == 0 or number == loop.steps:
@@ -150,17 +147,14 @@ def train(
                 saved = seconds
             advance(note)
         _save(folder, state, losses, Header(number, seconds, settings))
-    if signal.SIGTERM in signals:
-        raise command.Terminated
-    if signals:
-        command.warn(f"stopped at step {number}; the same command goes on from there")
+        stop.keep(f"step {number} in {folder} (the same command goes on from there)")
     return Run(state, seconds, history, settings)
 
 
 def _steps(
-    run: Run, step: Step, batch_of: Callable[[int], Batch], loop: LoopConfig, signals: list[int]
+    run: Run, step: Step, batch_of: Callable[[int], Batch], loop: LoopConfig, stop: stopping.Stop
 ) -> Iterator[tuple[int, float, State, jax.Array]]:
-    """Takes steps until the training is done or there are signals.
+    """Takes steps until the training is done or is to stop.
 
     Yields:
       After each step: the number of steps taken, the run's seconds, the state, and the loss on
@@ -170,7 +164,7 @@ def _steps(
     first = number = int(state.step)
     ahead = collections.deque()
     with compile_seconds() as compiling:
-        while not signals and (share := _share(number, seconds, loop)) < 1:
+        while not stop and (share := _share(number, seconds, loop)) < 1:
             start = time.perf_counter() - compiling()
             state, report = step(state, batch_of(number), share)
             number += 1
@@ -285,31 +279,3 @@ def _save(folder: pathlib.Path, state: State, losses: list[jax.Array], header: H
                 f"{header.step - 1}; the last checkpoint is kept"
             )
     write_checkpoint(folder / "checkpoint.safetensors", state, header)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that no step is cut in two; after the first, they act again.
-
-    Signals that are ignored stay so. In other threads than the main one nothing is collected.
-    """
-    signals = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if threading.current_thread() is not threading.main_thread():
-        before = {}
-    before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def collect(number: int, frame: types.FrameType | None) -> None:
-        signals.append(number)
-        restore()
-
-    for number in before:
-        signal.signal(number, collect)
-    try:
-        yield signals
-    finally:
-        restore()
