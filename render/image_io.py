@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from render.files_io import replacing
-from render.image import to_bytes
+from render.image import as_picture, check_writable, to_bytes
 
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
@@ -27,8 +27,7 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
     try:
         with Image.open(path) as file:
             file.load()
-            picture = ImageOps.exif_transpose(file)
-            values = _to_rgba(picture)
+            return as_picture(ImageOps.exif_transpose(file))
     # Pillow's decoders report broken files by all of these.
     except (
         UnidentifiedImageError,
@@ -39,13 +38,21 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
         EOFError,
     ) as error:
         raise ValueError(f"expected an image, found {path}: {_one_line(error)}") from None
-    alpha = values[..., 3:]
-    return values[..., :3] * alpha + (1.0 - alpha)
 
 
 def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality: int = 95) -> None:
-    """Writes [H, W, 3], [H, W, 4] or [H, W] in [0, 1] as .png or .jpg, by the name's ending."""
+    """Writes [H, W, 3], [H, W, 4] or [H, W] as .png or .jpg, by the name's ending.
+
+    Args:
+      path: of the file.
+      image: floats in [0, 1], or integers of 8 or 16 bits.
+      quality: of a .jpg, up to 100.
+
+    Raises:
+      ValueError: what is no picture, or an ending that Pillow does not know.
+    """
     path = pathlib.Path(path)
+    check_writable(image)
     values = to_bytes(image)
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -58,20 +65,10 @@ def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality:
 
 def png_bytes(image: jax.Array | np.ndarray) -> bytes:
     """Returns [H, W, 3], [H, W, 4] or [H, W] in [0, 1] as the content of a .png file."""
+    check_writable(image)
     content = io.BytesIO()
     Image.fromarray(to_bytes(image)).save(content, "png", compress_level=4)
     return content.getvalue()
-
-
-def _to_rgba(picture: Image.Image) -> np.ndarray:
-    """Converts to float32 [H, W, 4] in [0, 1]; 16-bit grey keeps its precision."""
-    if picture.mode.startswith(("I", "F")):
-        grey = np.asarray(picture, np.float32)
-        # Pillow widens 16-bit grey to "I" on some paths; a float picture says no scale at all.
-        limit = 65535.0 if picture.mode.startswith("I") else max(1.0, float(np.nanmax(grey)))
-        grey = np.clip(np.nan_to_num(grey) / limit, 0.0, 1.0)
-        return np.stack([grey, grey, grey, np.ones_like(grey)], -1)
-    return np.asarray(picture.convert("RGBA"), np.float32) / 255.0
 
 
 def _one_line(error: Exception) -> str:
