@@ -14,6 +14,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from render.files_io import replacing
 from render.image import as_picture, check_writable, to_bytes
 
+PHOTO_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".jp2", ".ppm", ".pgm", ".tga"),
+)
+# Major brands of HEIF files whose pictures are HEVC's (ISO 23008-12); Pillow reads AVIF itself.
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
     """Reads a picture file [H, W, 3], turned as its EXIF tag says, transparency over white.
@@ -24,6 +31,7 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"expected an image file, found nothing at {path}")
+    _prepare_decoder(path)
     try:
         with Image.open(path) as file:
             file.load()
@@ -34,10 +42,27 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
         Image.DecompressionBombError,
         OSError,
         SyntaxError,
+        RuntimeError,
         ValueError,
         EOFError,
     ) as error:
         raise ValueError(f"expected an image, found {path}: {_one_line(error)}") from None
+
+
+def _prepare_decoder(path: pathlib.Path) -> None:
+    """Gives Pillow the decoder of HEIC, the format of phones, when a file needs it."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[4:8] != b"ftyp" or start[8:12] not in _HEIC_BRANDS or b"avif" in start:
+        return
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError(
+            f"expected an image that Pillow reads alone, found HEIC in {path}: "
+            "`pip install pillow-heif`, or save it as JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
 
 
 def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality: int = 95) -> None:

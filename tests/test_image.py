@@ -1,4 +1,5 @@
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -234,6 +235,41 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(ValueError, match=r"expected an image, found .*photo\.png") as error:
         read_photo(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def heic(tmp_path):
+    """A photo as a phone keeps it: HEVC, held on its side."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.fromarray(np.kron(CORNERS, np.ones((64, 96, 1), np.uint8)))
+    lying = lying.transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "IMG_0001.HEIC", quality=95, exif=exif.tobytes())
+    return tmp_path / "IMG_0001.HEIC"
+
+
+def test_photos_of_phones_are_read(heic):
+    found = read_photo(heic)
+    assert found.shape == (128, 192, 3)
+    at_corners = found[[[16], [112]], [[24, 168]]]
+    np.testing.assert_allclose(at_corners, CORNERS / 255, atol=0.1)
+
+
+def test_without_its_decoder_heic_is_named(heic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"found HEIC in .*0001.HEIC: `pip install pillow-heif`"):
+        read_photo(heic)
+
+
+def test_broken_heic_is_refused_in_one_line(heic):
+    content = heic.read_bytes()
+    for end in (20, 200, len(content) // 2, len(content) - 40):
+        heic.write_bytes(content[:end])
+        with pytest.raises(ValueError, match="expected an image") as error:
+            read_photo(heic)
+        assert "\n" not in str(error.value)
 
 
 def test_a_truncated_image_is_refused(tmp_path):
