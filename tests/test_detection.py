@@ -95,13 +95,6 @@ def test_a_second_look_sees_points_in_the_wrong_place(photo, points):
     assert look_again(photo, middle + 0.3 * (points - middle)).score < 0.0  # squeezed
 
 
-def test_a_second_look_sees_through_a_false_alarm():
-    whole = data.astronaut() / np.float32(255)
-    face, patch = landmarks.detect_faces(whole, 9)
-    assert face.score > 1.0 and 0.0 <= patch.score < search.FALSE_ALARM
-    assert look_again(whole, landmarks.predict_points(whole, patch.box)).score < 0.0
-
-
 @pytest.mark.parametrize("name", ["coffee", "gravel", "chelsea"])
 def test_a_second_look_sees_that_there_is_no_face(name, points):
     picture = getattr(data, name)()

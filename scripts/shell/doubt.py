@@ -14,6 +14,7 @@ from scripts.shell import command
 _LARGE_ERROR = 0.1  # of the fit to its points: the face is another one; usual are 0.01 to 0.03
 _WRONG_ERROR = 0.2  # the same: points at random have 0.25
 _LARGE_GAP = 0.09  # of the fit to what a second look finds
+_OTHER_POINTS = 0.2  # the same: a patch on a suit that scores 0.05, then 0.2, has 0.26
 # Scores of a second look; `recon.detection.second_look` says what faces and others get.
 _DOUBTFUL_LOOK = 0.4
 _NO_FACE = 0.0
@@ -49,10 +50,12 @@ def check_photo(photo: np.ndarray, fitted: np.ndarray, score: float | None) -> N
       WorkFailed: what the detector took for a face is surely none.
     """
     look = landmarks.check_face(photo, fitted)
-    if score is not None and score < search.CLEAR_SCORE and look.score < _NO_FACE:
+    is_clear = score is None or score >= search.CLEAR_SCORE
+    if not is_clear and (look.score < _NO_FACE or look.gap > _OTHER_POINTS):
         raise command.WorkFailed(
-            f"no face found: what is most like one scores {score:.2f}, and {look.score:.2f} when "
-            f"it is looked at again, where faces score more than {_DOUBTFUL_LOOK}"
+            f"no face found: what is most like one scores {score:.2f}, where faces score 1; looked "
+            f"at again it scores {look.score:.2f}, its points elsewhere by {look.gap:.0%} of the "
+            "eye distance"
         )
     if score is not None and score < search.FALSE_ALARM:
         command.warn(
