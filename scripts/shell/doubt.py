@@ -3,6 +3,8 @@
 A warning says the number that raises the doubt. What is surely no face ends the work.
 """
 
+import math
+
 import numpy as np
 
 from recon import landmarks
@@ -52,10 +54,10 @@ def check_photo(photo: np.ndarray, fitted: np.ndarray, score: float | None) -> N
     look = landmarks.check_face(photo, fitted)
     is_clear = score is None or score >= search.CLEAR_SCORE
     if not is_clear and (look.score < _NO_FACE or look.gap > _OTHER_POINTS):
+        again = f"{look.score:.2f}, its points elsewhere by {look.gap:.0%} of the eye distance"
         raise command.WorkFailed(
-            f"no face found: what is most like one scores {score:.2f}, where faces score 1; looked "
-            f"at again it scores {look.score:.2f}, its points elsewhere by {look.gap:.0%} of the "
-            "eye distance"
+            f"no face found: what is most like one scores {score:.2f}, where faces score 1, and "
+            f"looked at again {again if math.isfinite(look.gap) else 'is none'}"
         )
     if score is not None and score < search.FALSE_ALARM:
         command.warn(
