@@ -203,6 +203,13 @@ def _fit(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     )
 
 
+def fitted_points(model: FitModel, face: FaceFit) -> jax.Array:
+    """Where a fit has the model's landmarks in the picture [68, 2]; the contour's do not slide."""
+    params = face.params
+    columns = jnp.concatenate([jnp.ones(1), params.identity, params.expression])
+    return pose.project(params.pose, model.landmark_rows @ columns)
+
+
 def starting_pose(model: FitModel, seen: Observation, config: FitConfig) -> Pose:
     """Pose of the mean face from the inner landmarks alone."""
     points = model.landmark_rows[NUM_CONTOUR:, :, 0]

@@ -27,6 +27,7 @@ from recon.painting.fill import FillConfig, Mirrored, Plain
 from recon.painting.sight import View, look, sample
 from recon.painting.surface import Surface, refine
 from recon.painting.trust import Seen, TrustConfig, judge
+from render.image import as_picture
 from render.mesh import Mesh, apply, linear_subdivision
 
 
@@ -94,12 +95,13 @@ def paint(
     Args:
       head: from `prepare`, with the same `config`.
       params: the fit to the photo.
-      photo: [H, W, 3].
+      photo: [H, W, 3] in [0, 1], or whatever `render.image.as_picture` takes.
       config: settings.
 
     Raises:
-      ValueError: the head lies outside the photo.
+      ValueError: the head lies outside the photo, or that is none.
     """
+    photo = as_picture(photo)
     surface = head.surface
     view = look(head.model, surface, params, photo, config.cutout)
     on_host = jax.device_get(view)  # from here to the texture all is NumPy

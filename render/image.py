@@ -7,6 +7,7 @@ Sources: IEC 61966-2-1 (sRGB); Wang et al. 2004 (SSIM).
 """
 
 import functools
+import os
 from collections.abc import Sequence
 
 import jax
@@ -15,8 +16,12 @@ import numpy as np
 import scipy.sparse
 from flax import struct
 from jax import lax
+from numpy.typing import ArrayLike
+from PIL import Image
 
 _SSIM_RADIUS = 5  # pixels; an 11 x 11 window
+_OVERSHOOT = 0.25  # of the range: smooth resampling passes its ends by less
+_FEWEST_LEVELS = 16.0  # below it, and above one, floats to 255 are too dark to be told
 
 
 @struct.dataclass
@@ -28,6 +33,88 @@ class RenderOutput:
     depth: jax.Array  # [H, W] metres, mean over what is covered; zero where nothing is
     needed: jax.Array  # [] int32 capacity that the picture takes
     overflow: jax.Array  # [] bool: the capacity was too small, the picture is wrong
+
+
+def as_picture(image: ArrayLike | Image.Image) -> np.ndarray:
+    """Turns whatever stands for a picture into float32 [H, W, 3] in [0, 1], on the host.
+
+    Args:
+      image: a picture of Pillow's, or numbers [H, W], [H, W, 1], [H, W, 3], or with alpha
+        [H, W, 2] and [H, W, 4]: bools, integers of 8 bits or, where that is too few, of 16,
+        floats to 1 or to 255. Transparency shows white.
+
+    Raises:
+      ValueError: anything else; says what was expected and what was found.
+    """
+    if isinstance(image, Image.Image):
+        return _over_white(_pillow_values(image))
+    if image is None:
+        raise ValueError("expected a picture [H, W, 3], found None: was its file read?")
+    if isinstance(image, str | bytes | os.PathLike):
+        name = os.fspath(image)
+        raise ValueError(
+            f"expected a picture [H, W, 3], found the path {name!r}: image_io.read_photo reads it"
+        )
+    values = np.asarray(image)
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"expected a picture of numbers, found an array of {values.dtype}")
+    if values.size == 0:
+        raise ValueError(f"expected a picture [H, W, 3], found an empty array {values.shape}")
+    channels = values.shape[2] if values.ndim == 3 else 1
+    if values.ndim not in (2, 3) or channels > 4:
+        raise ValueError(f"expected a picture [H, W, 3], found {_shape_text(values.shape)}")
+    return _over_white(_to_unit_range(values.reshape(*values.shape[:2], channels)))
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    text = f"an array {shape}"
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return f"{text}: np.moveaxis(image, 0, -1) puts its channels last"
+    return f"{text}: one picture at a time" if len(shape) == 4 else text
+
+
+def _to_unit_range(values: np.ndarray) -> np.ndarray:
+    """Divides numbers by the largest that they can be, as told by their type and size."""
+    low, high = float(values.min()), float(values.max())
+    if values.dtype.kind == "f":
+        limit = 1.0 if high <= 1.0 + _OVERSHOOT else 255.0
+        is_known = limit == 1.0 or high >= _FEWEST_LEVELS
+        slack = _OVERSHOOT * limit
+    else:
+        limit, is_known, slack = 1.0, True, 0.0
+        if values.dtype.kind != "b":
+            limit = 255.0 if high <= 255 else 65535.0
+    # NaN compares false.
+    if not (is_known and -slack <= low and high <= limit + slack):
+        raise ValueError(
+            f"expected a picture from 0 to 1 or from 0 to 255, found {values.dtype} "
+            f"from {low:g} to {high:g}"
+        )
+    unit = values.astype(np.float32, copy=False)
+    if limit != 1.0:
+        unit = unit / np.float32(limit)
+    return unit if 0.0 <= low and high <= limit else np.clip(unit, 0.0, 1.0)
+
+
+def _pillow_values(picture: Image.Image) -> np.ndarray:
+    """Converts to float32 [H, W, 4] in [0, 1]; 16-bit grey keeps its precision."""
+    if picture.mode.startswith(("I", "F")):
+        grey = np.asarray(picture, np.float32)
+        # Pillow widens 16-bit grey to "I" on some paths; a float picture says no scale at all.
+        limit = 65535.0 if picture.mode.startswith("I") else max(1.0, float(np.nanmax(grey)))
+        grey = np.clip(np.nan_to_num(grey) / limit, 0.0, 1.0)
+        return np.stack([grey, grey, grey, np.ones_like(grey)], -1)
+    return np.asarray(picture.convert("RGBA"), np.float32) / 255.0
+
+
+def _over_white(values: np.ndarray) -> np.ndarray:
+    """Lays [H, W, C] of grey or RGB, with alpha or without, over white: [H, W, 3]."""
+    channels = values.shape[2]
+    colors = values[..., : 3 if channels >= 3 else 1]
+    if channels in (2, 4):
+        alpha = values[..., -1:]
+        colors = colors * alpha + (1.0 - alpha)
+    return np.repeat(colors, 3, axis=2) if colors.shape[2] == 1 else colors
 
 
 def srgb_to_linear(rgb: jax.Array) -> jax.Array:
@@ -59,6 +146,7 @@ def psnr(image: jax.Array, reference: jax.Array, mask: jax.Array | None = None) 
       reference: [H, W, C] in [0, 1].
       mask: [H, W] how much each pixel counts, or None for all alike.
     """
+    _check_floats(image, reference)
     return -10.0 * jnp.log10(mean_where((image - reference) ** 2, mask))
 
 
@@ -84,6 +172,7 @@ def ssim(
         raise ValueError(
             f"expected two [H, W, C] of one shape, found {image.shape} and {reference.shape}"
         )
+    _check_floats(image, reference)
     x, y = jnp.moveaxis(image, -1, 0), jnp.moveaxis(reference, -1, 0)
     if mask is not None:
         x, y = (jnp.where(mask > 0, side, 0.0) for side in (x, y))
@@ -110,6 +199,12 @@ def ssim(
     return mean_where(jnp.moveaxis(luminance * structure, 0, -1), mask)
 
 
+def _check_floats(*images: jax.Array) -> None:
+    for image in images:
+        if not jnp.issubdtype(image.dtype, jnp.floating):
+            raise ValueError(f"expected pictures of floats in [0, 1], found {image.dtype}")
+
+
 def _blur_matrix(side: int, border: str) -> np.ndarray:
     """Returns [side - 10, side] ("valid") or [side, side] ("zero"): a blur as a product."""
     if border not in ("valid", "zero"):
@@ -125,7 +220,8 @@ def _blur_matrix(side: int, border: str) -> np.ndarray:
 
 
 def resize(image: jax.Array, height: int, width: int) -> jax.Array:
-    """Resamples a picture [H, W, C] to [height, width, C], smoothly both up and down."""
+    """Resamples a picture [H, W, C] in [0, 1] to [height, width, C], smoothly up and down."""
+    _check_floats(image)
     shape = (height, width, *image.shape[2:])
     return jnp.clip(jax.image.resize(image, shape, "cubic", antialias=True), 0.0, 1.0)
 
@@ -172,12 +268,37 @@ def _area_matrix(size: int, new_size: int) -> scipy.sparse.csr_array:
 
 
 def to_bytes(image: jax.Array | np.ndarray) -> np.ndarray:
-    """Turns a picture in [0, 1] into uint8, rounding; uint8 passes through; NaN becomes black."""
+    """Turns a picture in [0, 1] into uint8, rounding; uint8 passes through; NaN becomes black.
+
+    Floats outside of [0, 1] are clipped, as a renderer's may be a little. Other integers are
+    taken as by `as_picture`.
+
+    """
     image = np.asarray(image)
     if image.dtype == np.uint8:
         return image
+    if image.dtype.kind in "bui" and image.size:
+        image = _to_unit_range(image)
     image = np.nan_to_num(image.astype(np.float32), nan=0.0)
     return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def check_writable(image: jax.Array | np.ndarray) -> None:
+    """Refuses what `to_bytes` would turn into a file that shows nothing.
+
+    Raises:
+      ValueError: no numbers, no pixels, or floats to 255, which would all be white.
+    """
+    values = np.asarray(image)
+    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or values.size == 0:
+        found = f"an array {values.shape}" if values.ndim else type(image).__name__
+        raise ValueError(f"expected a picture [H, W, 3], found {found}")
+    # A renderer's highlights may be bright, but not most of its picture.
+    if values.dtype.kind == "f" and np.mean(values > _FEWEST_LEVELS) > 0.5:
+        raise ValueError(
+            f"expected a picture in [0, 1], found most of it above {_FEWEST_LEVELS:g}: "
+            "divide it by 255, or make it uint8"
+        )
 
 
 def contact_sheet(
@@ -189,7 +310,7 @@ def contact_sheet(
     """
     if not images:
         raise ValueError("expected at least one picture, found none")
-    images = [np.asarray(image, np.float32) for image in images]
+    images = [_to_floats(np.asarray(image)) for image in images]
     images = [np.repeat(i[..., None], 3, -1) if i.ndim == 2 else i for i in images]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -201,3 +322,9 @@ def contact_sheet(
         left = i % columns * (width + gap) + (width - image.shape[1]) // 2
         sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
+
+
+def _to_floats(image: np.ndarray) -> np.ndarray:
+    """Turns integers into [0, 1]; floats stay what they are."""
+    is_float = image.dtype.kind == "f" or not image.size
+    return image.astype(np.float32, copy=False) if is_float else _to_unit_range(image)

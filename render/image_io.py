@@ -12,7 +12,14 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from render.files_io import replacing
-from render.image import to_bytes
+from render.image import as_picture, check_writable, to_bytes
+
+PHOTO_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".jp2", ".ppm", ".pgm", ".tga"),
+)
+# Major brands of HEIF files whose pictures are HEVC's (ISO 23008-12); Pillow reads AVIF itself.
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def read_photo(path: str | os.PathLike) -> np.ndarray:
@@ -24,28 +31,53 @@ def read_photo(path: str | os.PathLike) -> np.ndarray:
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"expected an image file, found nothing at {path}")
+    _prepare_decoder(path)
     try:
         with Image.open(path) as file:
             file.load()
-            picture = ImageOps.exif_transpose(file)
-            values = _to_rgba(picture)
+            return as_picture(ImageOps.exif_transpose(file))
     # Pillow's decoders report broken files by all of these.
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
         OSError,
         SyntaxError,
+        RuntimeError,
         ValueError,
         EOFError,
     ) as error:
         raise ValueError(f"expected an image, found {path}: {_one_line(error)}") from None
-    alpha = values[..., 3:]
-    return values[..., :3] * alpha + (1.0 - alpha)
+
+
+def _prepare_decoder(path: pathlib.Path) -> None:
+    """Gives Pillow the decoder of HEIC, the format of phones, when a file needs it."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[4:8] != b"ftyp" or start[8:12] not in _HEIC_BRANDS or b"avif" in start:
+        return
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError(
+            f"expected an image that Pillow reads alone, found HEIC in {path}: "
+            "`pip install pillow-heif`, or save it as JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
 
 
 def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality: int = 95) -> None:
-    """Writes [H, W, 3], [H, W, 4] or [H, W] in [0, 1] as .png or .jpg, by the name's ending."""
+    """Writes [H, W, 3], [H, W, 4] or [H, W] as .png or .jpg, by the name's ending.
+
+    Args:
+      path: of the file.
+      image: floats in [0, 1], or integers of 8 or 16 bits.
+      quality: of a .jpg, up to 100.
+
+    Raises:
+      ValueError: what is no picture, or an ending that Pillow does not know.
+    """
     path = pathlib.Path(path)
+    check_writable(image)
     values = to_bytes(image)
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -58,20 +90,10 @@ def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality:
 
 def png_bytes(image: jax.Array | np.ndarray) -> bytes:
     """Returns [H, W, 3], [H, W, 4] or [H, W] in [0, 1] as the content of a .png file."""
+    check_writable(image)
     content = io.BytesIO()
     Image.fromarray(to_bytes(image)).save(content, "png", compress_level=4)
     return content.getvalue()
-
-
-def _to_rgba(picture: Image.Image) -> np.ndarray:
-    """Converts to float32 [H, W, 4] in [0, 1]; 16-bit grey keeps its precision."""
-    if picture.mode.startswith(("I", "F")):
-        grey = np.asarray(picture, np.float32)
-        # Pillow widens 16-bit grey to "I" on some paths; a float picture says no scale at all.
-        limit = 65535.0 if picture.mode.startswith("I") else max(1.0, float(np.nanmax(grey)))
-        grey = np.clip(np.nan_to_num(grey) / limit, 0.0, 1.0)
-        return np.stack([grey, grey, grey, np.ones_like(grey)], -1)
-    return np.asarray(picture.convert("RGBA"), np.float32) / 255.0
 
 
 def _one_line(error: Exception) -> str:

@@ -17,11 +17,22 @@ Examples (the first run compiles for about a minute; after that a photo takes a 
 
   python -m scripts.reconstruct --photo=me.jpg --out=out/me
   python -m scripts.reconstruct --photo=family.jpg --face=1 --out=out/aunt
-  python -m scripts.reconstruct --photo=a.jpg,b.jpg,c.jpg --out=out/all   # out/all/a, .../b, .../c
+  python -m scripts.reconstruct --photo=family.jpg --face=list --out=out/who  # faces.png, numbered
+  python -m scripts.reconstruct --photo=a.jpg,b.heic,c.png --out=out/all  # out/all/a, .../b, .../c
+  python -m scripts.reconstruct --photo=holiday --out=out/all             # the photos of a folder
+  python -m scripts.reconstruct --photo='holiday/*.jpg' --out=out/all
   python -m scripts.reconstruct --photo=a.jpg,b.jpg --same_person --out=out/me  # one shape for both
   python -m scripts.reconstruct --photo=me.jpg --landmarks=me.pts --out=out/me
   python -m scripts.reconstruct --landmarks=me.pts --out=out/me           # no photo, no texture
   python -m scripts.reconstruct --photo=me.jpg --model=model2019_face12.h5 --out=out/me
+
+Photos may be of any format that Pillow reads, and HEIC. A face may lie on its side or stand on its
+head; dim and hazy photos are stretched before it is looked for. Points that a .pts file marks as
+hidden, by (-1, -1) or (0, 0), are left out of the fit.
+
+A face is looked at twice: once where the detector finds it, and once where the fit has put it. When
+the detector is unsure, or the two disagree, a warning says by how much; what is surely no face ends
+with status 1.
 
 With --same_person one identity is fitted to all photos at once, each with its own pose, expression
 and texture. How sure a fit is (uncertainty.png, the _std of fit.json) supposes a detector's usual
@@ -48,20 +59,26 @@ import numpy as np
 from absl import flags
 
 from recon import fit, landmarks, landmarks_io
+from recon.detection import search
 from render import image_io
-from scripts.shell import command, head, head_io, stopping
+from scripts.shell import command, head, head_io, pictures, stopping
+from scripts.shell.files import list_files
 from scripts.shell.outputs_io import filling_folder
 
 _DEFAULT = head.HeadConfig()
-_PHOTO = flags.DEFINE_list("photo", [], "Photo, or several with commas between them.")
-_LANDMARKS = flags.DEFINE_list(
-    "landmarks", [], "68 points in .pts, one file per photo; else they are detected."
+_PHOTO = flags.DEFINE_multi_string(
+    "photo", [], "Photo, several with commas between them, a folder, or a pattern in quotes."
+)
+_LANDMARKS = flags.DEFINE_multi_string(
+    "landmarks", [], "68 points in .pts, one file per photo, likewise; else they are detected."
 )
 _OUT = flags.DEFINE_string("out", "out/head", "Folder to write; several photos: a folder each.")
 _MODEL = flags.DEFINE_string("model", _DEFAULT.model, "'default', or the file of a model.")
 _PATHS = flags.DEFINE_string("paths", _DEFAULT.paths, "Contour paths from `annotate_paths`.")
 _METHOD = flags.DEFINE_enum("method", _DEFAULT.method, list(fit.METHODS), "See above.")
-_FACE = flags.DEFINE_integer("face", 0, "Which face: 0 the clearest, 1 the next.", lower_bound=0)
+_FACE = flags.DEFINE_string(
+    "face", "0", "Which face: 0 the clearest, 1 the next; 'list' draws all, numbered, and ends."
+)
 _SAME_PERSON = flags.DEFINE_bool(
     "same_person", False, "All photos show one person: fit one identity to them together."
 )
@@ -85,12 +102,25 @@ _FRAMES = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
 
 
+_LIST = "list"  # of --face
+_MANY = 1000  # faces
+_BAD_INPUT = (ValueError, FileNotFoundError, IsADirectoryError, PermissionError)
+
+
 class Task(NamedTuple):
     """One face to reconstruct."""
 
     photo: str | None
     landmarks: str | None
     out: pathlib.Path
+
+
+class Face(NamedTuple):
+    """What is known of a face before the fit."""
+
+    photo: np.ndarray | None  # [H, W, 3]
+    points: np.ndarray  # [68, 2] pixels, NaN where hidden
+    score: float | None  # the detector's; None where the points were given
 
 
 def main() -> None:
@@ -106,7 +136,16 @@ def main() -> None:
         size=_SIZE.value,
         frames=_FRAMES.value,
     )
-    tasks = list_tasks(_PHOTO.value, _LANDMARKS.value, out)
+    tasks = list_tasks(
+        list_files(_PHOTO.value, image_io.PHOTO_ENDINGS, "photo"),
+        list_files(_LANDMARKS.value, [".pts"], "landmarks"),
+        out,
+    )
+    check_face_flag()
+    refuse_missing(tasks)
+    if _FACE.value == _LIST:
+        finish(tasks, attempt(tasks, list_faces)[1] if len(tasks) > 1 else list_faces(tasks[0]))
+        return
     maker = head.HeadMaker(config)  # a bad file shows before any work
     if len(tasks) == 1:
         reconstruct(tasks[0], maker)
@@ -115,11 +154,38 @@ def main() -> None:
         failures = reconstruct_person(tasks, maker)
     else:
         _, failures = attempt(tasks, lambda task: reconstruct(task, maker), "heads")
-    if failures:
-        raise command.WorkFailed(
-            f"expected {len(tasks)} heads, found {len(tasks) - len(failures)}; "
-            f"without one: {', '.join(failures)}"
-        )
+    finish(tasks, failures)
+
+
+def finish(tasks: list[Task], failures: dict[str, Exception] | None) -> None:
+    """Ends with status 2 if no task could even be begun, and with 1 if some failed."""
+    if not failures:
+        return
+    message = (
+        f"expected {len(tasks)} {'pictures' if _FACE.value == _LIST else 'heads'}, "
+        f"found {len(tasks) - len(failures)}; without one: {', '.join(failures)}"
+    )
+    is_input = all(isinstance(error, _BAD_INPUT) for error in failures.values())
+    if is_input and len(failures) == len(tasks):
+        raise ValueError(message)
+    raise command.WorkFailed(message)
+
+
+def check_face_flag() -> None:
+    """Refuses a --face that is neither a number nor the word."""
+    if _FACE.value != _LIST and not _FACE.value.isdecimal():
+        raise ValueError(f"expected --face={_LIST} or a number from 0, found {_FACE.value!r}")
+
+
+def refuse_missing(tasks: list[Task]) -> None:
+    """Refuses several tasks none of which has its files; of a single one its reader tells."""
+
+    def missing(task: Task) -> list[str]:
+        return [name for name in task[:2] if name and not pathlib.Path(name).exists()]
+
+    if len(tasks) > 1 and all(missing(task) for task in tasks):
+        names = ", ".join(name for task in tasks for name in missing(task))
+        raise ValueError(f"expected {len(tasks)} photos, found nothing at {names}")
 
 
 def list_tasks(photos: list[str], points: list[str], out: pathlib.Path) -> list[Task]:
@@ -152,12 +218,12 @@ def list_tasks(photos: list[str], points: list[str], out: pathlib.Path) -> list[
 
 def attempt(
     tasks: list[Task], work: Callable[[Task], Any], what: str | None = None
-) -> tuple[dict[Task, Any], list[str]]:
-    """Does `work` for one task after the other; returns the results, and the names that failed.
+) -> tuple[dict[Task, Any], dict[str, Exception]]:
+    """Does `work` for one task after the other; returns results by task, and errors by name.
 
     Stopped by a signal, it says how many are kept, if `what` says of what.
     """
-    results, failures = {}, []
+    results, failures = {}, {}
 
     def kept() -> str:
         return f"{len(results)} of {len(tasks)} {what}" if results and what else ""
@@ -170,35 +236,70 @@ def attempt(
                 results[task] = work(task)
             except (ValueError, RuntimeError, OSError) as error:
                 command.warn(f"{name}: {error}")
-                failures.append(name)
+                failures[name] = error
     return results, failures
 
 
 def reconstruct(task: Task, maker: head.HeadMaker) -> None:
     """Reconstructs one face and writes its files."""
-    photo, points = find_face(task, maker)
-    write(task, maker.make(photo, points), maker)
+    write(task, maker.make(*find_face(task, maker)), maker)
 
 
-def reconstruct_person(tasks: list[Task], maker: head.HeadMaker) -> list[str]:
-    """Reconstructs one person from several photos; returns the names that failed."""
+def reconstruct_person(tasks: list[Task], maker: head.HeadMaker) -> dict[str, Exception]:
+    """Reconstructs one person from several photos; returns errors by name."""
     faces, failures = attempt(tasks, lambda task: find_face(task, maker))
     if not faces:
         return failures
-    fits = maker.fit_person([points for _, points in faces.values()])
+    fits = maker.fit_person([face.points for face in faces.values()])
     fits = dict(zip(faces, fits, strict=True))
 
-    def finish(task: Task) -> None:
-        write(task, maker.paint(*faces[task], fits[task]), maker)
+    def paint(task: Task) -> None:
+        face = faces[task]
+        write(task, maker.paint(face.photo, face.points, fits[task], face.score), maker)
 
-    return failures + attempt(list(faces), finish, "heads")[1]
+    return failures | attempt(list(faces), paint, "heads")[1]
 
 
-def find_face(task: Task, maker: head.HeadMaker) -> tuple[np.ndarray | None, np.ndarray]:
-    """Returns the photo, if there is one, and the points of its face."""
+def find_face(task: Task, maker: head.HeadMaker) -> Face:
+    """Reads the photo, if there is one, and reads or detects the points of its face."""
     photo = image_io.read_photo(task.photo) if task.photo else None
     maker.prepare(paints=photo is not None)
-    return photo, find_points(photo, task.landmarks)
+    if task.landmarks:
+        return Face(photo, read_points(task.landmarks, photo), None)
+    with command.progress("landmarks"):
+        found = landmarks.find_face(photo, int(_FACE.value))
+        points = landmarks.predict_points(photo, found.box, found.quarter_turns)
+    if found.quarter_turns:
+        turn = 90 * found.quarter_turns
+        command.say(f"the face does not stand upright: found with the photo turned by {turn} deg")
+    return Face(photo, points, found.score)
+
+
+def list_faces(task: Task) -> None:
+    """Draws the faces of a photo with their numbers, and says how clear each is.
+
+    Raises:
+      ValueError: there is no photo.
+      WorkFailed: no face.
+    """
+    if not task.photo:
+        raise ValueError(f"expected --photo with --face={_LIST}, found none")
+    photo = image_io.read_photo(task.photo)
+    with command.progress("faces"):
+        faces = landmarks.detect_faces(photo, _MANY)
+    if not faces:
+        raise command.WorkFailed(f"no face found in {task.photo}")
+    for number, face in enumerate(faces):
+        left, top, right, bottom = face.box
+        notes = [f"score {face.score:.2f}", f"{right - left:.0f} px wide"]
+        notes += [f"around ({(left + right) / 2:.0f}, {(top + bottom) / 2:.0f})"]
+        notes += ["not upright"] * bool(face.quarter_turns)
+        notes += ["perhaps no face"] * (face.score < search.FALSE_ALARM)
+        command.say(f"--face={number}: {', '.join(notes)}")
+    with filling_folder(task.out) as folder:
+        picture = pictures.draw_faces(photo, [face.box for face in faces])
+        image_io.write_image(folder / "faces.png", picture)
+    command.say(f"wrote {task.out / 'faces.png'}: {len(faces)} faces")
 
 
 def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
@@ -210,7 +311,7 @@ def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
             maker,
             photo=task.photo,
             landmarks=task.landmarks,
-            face=_FACE.value,
+            face=int(_FACE.value),
             same_person=_SAME_PERSON.value,
             seed=_SEED.value,
         )
@@ -218,16 +319,18 @@ def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
     command.say(f"wrote {task.out}: {head_io.summary(made)}")
 
 
-def find_points(photo: np.ndarray | None, pts: str | None) -> np.ndarray:
-    """Reads the landmarks, or detects them."""
-    if pts is None:
-        with command.progress("landmarks"):
-            return landmarks.detect_landmarks(photo, _FACE.value)
+def read_points(pts: str, photo: np.ndarray | None) -> np.ndarray:
+    """Reads the landmarks [68, 2] and says which of them are left out."""
     points = landmarks_io.read_pts(pts)
     landmarks.landmarks_from_points(points)
+    is_hidden = landmarks.hidden_points(points)
+    if is_hidden.any():
+        hidden = ", ".join(map(str, np.flatnonzero(is_hidden)))
+        command.say(f"{is_hidden.sum()} of 68 points are hidden and left out: {hidden}")
     if photo is not None:
         height, width = photo.shape[:2]
-        is_inside = ((points >= 0) & (points <= (width, height))).all(1)
+        seen = points[~is_hidden]
+        is_inside = ((seen >= 0) & (seen <= (width, height))).all(1)
         if is_inside.mean() < 0.5:
             raise ValueError(
                 f"expected the points of {pts} inside the {width} x {height} photo, "

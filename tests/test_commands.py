@@ -34,6 +34,19 @@ BAD_INPUT = {  # name: arguments, exit status, what the line says
     "truncated model": ("--photo={inputs}/face.png --model={inputs}/cut.npz", 2, "cut.npz"),
     "NaN landmarks": ("--landmarks={inputs}/nan.pts", 2, "nan) at 12"),
     "67 points": ("--landmarks={inputs}/67.pts", 2, "expected 68 points, found 67"),
+    "all of several missing": ("--photo={inputs}/a.jpg,{inputs}/b.jpg", 2, "found nothing at"),
+    "text among none": (
+        "--photo={inputs}/text.jpg,{inputs}/text2.jpg",
+        2,
+        "expected 2 heads, found 0; without one: {inputs}/text.jpg, {inputs}/text2.jpg",
+    ),
+    "empty pattern": ("--photo={inputs}/*.gif", 2, "expected files like {inputs}/*.gif for --ph"),
+    "a shell's pattern": (
+        "--photo {inputs}/face.png {inputs}/plain.png",
+        2,
+        "found {inputs}/plain.png: several files go into one flag",
+    ),
+    "no such --face": ("--photo={inputs}/face.png --face=two", 2, "expected --face=list or a num"),
     "unknown method": ("--photo={inputs}/face.png --method=magic", 2, "<fixed|inner|"),
     "unknown flag": ("--foto={inputs}/face.png", 2, "Unknown command line flag 'foto'"),
     "blocked --out": (
@@ -47,7 +60,8 @@ BAD_INPUT = {  # name: arguments, exit status, what the line says
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    (folder / "text.jpg").write_text("This is not a picture.\n")
+    for name in ("text.jpg", "text2.jpg"):
+        (folder / name).write_text("This is not a picture.\n")
     slope = np.linspace(0, 255, 320).astype(np.uint8)
     Image.fromarray(np.broadcast_to(slope[None, :, None], (240, 320, 3)).copy()).save(
         folder / "plain.png"
@@ -68,10 +82,32 @@ def test_bad_input_takes_one_line(inputs, tmp_path, case):
     out = tmp_path / "out"
     done = run(f"--out={out}", *arguments.format(inputs=inputs).split())
     assert done.returncode == status, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+    *warnings, line = done.stderr.splitlines()
+    assert line.startswith("reconstruct: ") and message.format(inputs=inputs) in line
+    assert len(warnings) == (2 if case == "text among none" else 0), done.stderr
     assert done.stderr.startswith("reconstruct: ")
-    assert message.format(inputs=inputs) in done.stderr
     assert not out.exists()
+
+
+def test_the_faces_of_a_photo_are_listed_and_numbered(inputs, tmp_path):
+    done = run(f"--photo={inputs / 'face.png'}", "--face=list", f"--out={tmp_path / 'who'}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^--face=0: score 1\.\d+, \d+ px wide, around", done.stdout, re.MULTILINE)
+    picture = np.asarray(Image.open(tmp_path / "who" / "faces.png"))
+    assert picture.shape == (512, 512, 3)
+    changed = (picture != data.astronaut()).any(-1)
+    assert changed[80:180, 170:280].sum() > 400 and changed.mean() < 0.02
+    assert done.stdout.count("perhaps no face") == 1  # the patch on her suit
+
+
+def test_points_of_no_face_end_the_work(tmp_path):
+    scattered = np.random.default_rng(0).uniform(100, 300, (68, 2))
+    scattered[[36, 45, 8]] = [[120, 150], [280, 150], [200, 290]]
+    write_pts(tmp_path / "some.pts", scattered)
+    done = run(f"--landmarks={tmp_path / 'some.pts'}", "--method=inner", f"--out={tmp_path / 'o'}")
+    assert done.returncode == 1, done.stderr
+    assert "of the eye distance: they are not those of a face" in done.stderr
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.command
@@ -93,10 +129,14 @@ def test_the_manual_names_every_method():
 
 @pytest.mark.command
 def test_a_head_from_points_alone(tmp_path):
-    arguments = (f"--landmarks={ASTRONAUT_POINTS}", "--method=inner", "--frames=0")
+    points = read_pts(ASTRONAUT_POINTS)
+    points[[0, 40]] = np.nan  # hidden
+    write_pts(tmp_path / "me.pts", points)
+    arguments = ("--landmarks=me.pts", "--method=inner", "--frames=0")
     done = commands.run_alone("reconstruct", *arguments, "--out=head", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("wrote head: ")
+    assert "2 of 68 points are hidden and left out: 0, 40\n" in done.stdout
     written = {path.name for path in (tmp_path / "head").iterdir()}
     assert written >= {"head.obj", "head.ply", "head.glb", "overlay.png", "config.json"}
     assert "uncertainty.png" in written
@@ -121,9 +161,7 @@ def test_a_head_from_points_alone(tmp_path):
     np.testing.assert_allclose(
         np.array(report["rotation"]) @ np.transpose(report["rotation"]), np.eye(3), atol=1e-5
     )
-    np.testing.assert_allclose(
-        read_pts(tmp_path / "head" / "landmarks.pts"), read_pts(ASTRONAUT_POINTS), atol=1e-5
-    )
+    np.testing.assert_allclose(read_pts(tmp_path / "head" / "landmarks.pts"), points, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,3 +1,6 @@
+import pathlib
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ from skimage.metrics import structural_similarity
 
 from render.image import (
     area_downsample,
+    as_picture,
     box_downsample,
     contact_sheet,
     linear_to_srgb,
@@ -253,6 +257,41 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.fixture
+def heic(tmp_path):
+    """A photo as a phone keeps it: HEVC, held on its side."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.fromarray(np.kron(CORNERS, np.ones((64, 96, 1), np.uint8)))
+    lying = lying.transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "IMG_0001.HEIC", quality=95, exif=exif.tobytes())
+    return tmp_path / "IMG_0001.HEIC"
+
+
+def test_photos_of_phones_are_read(heic):
+    found = read_photo(heic)
+    assert found.shape == (128, 192, 3)
+    at_corners = found[[[16], [112]], [[24, 168]]]
+    np.testing.assert_allclose(at_corners, CORNERS / 255, atol=0.1)
+
+
+def test_without_its_decoder_heic_is_named(heic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"found HEIC in .*0001.HEIC: `pip install pillow-heif`"):
+        read_photo(heic)
+
+
+def test_broken_heic_is_refused_in_one_line(heic):
+    content = heic.read_bytes()
+    for end in (20, 200, len(content) // 2, len(content) - 40):
+        heic.write_bytes(content[:end])
+        with pytest.raises(ValueError, match="expected an image") as error:
+            read_photo(heic)
+        assert "\n" not in str(error.value)
+
+
 def test_a_truncated_image_is_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for name in ("a.png", "a.jpg"):
@@ -267,3 +306,110 @@ def test_a_missing_image_is_refused(tmp_path):
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(ValueError, match="expected an image file, found nothing at"):
             read_photo(path)
+
+
+NOTEBOOK_PICTURES = {
+    "uint8": lambda rgb: (rgb * 255).astype(np.uint8),
+    "uint16": lambda rgb: (rgb * 65535).astype(np.uint16),
+    "int64": lambda rgb: (rgb * 255).astype(np.int64),
+    "float to 255": lambda rgb: rgb * 255.0,
+    "half floats": lambda rgb: rgb.astype(np.float16),
+    "RGBA": lambda rgb: np.concatenate([rgb, np.ones_like(rgb[..., :1])], -1),
+    "RGBA to 255": lambda rgb: 255.0 * np.concatenate([rgb, np.ones_like(rgb[..., :1])], -1),
+    "of Pillow": lambda rgb: Image.fromarray((rgb * 255).astype(np.uint8)),
+    "of jax": jnp.asarray,
+    "rows of rows": lambda rgb: rgb.tolist(),
+}
+
+
+@pytest.fixture
+def ramp():
+    return np.linspace(0.0, 1.0, 60).reshape(4, 5, 3)
+
+
+@pytest.mark.parametrize("kind", NOTEBOOK_PICTURES)
+def test_pictures_of_all_kinds_are_one(ramp, kind):
+    found = as_picture(NOTEBOOK_PICTURES[kind](ramp))
+    assert found.dtype == np.float32 and isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, ramp, atol=1 / 255)
+
+
+@pytest.mark.parametrize("scale, dtype", [(1.0, np.float32), (255.0, np.uint8), (1, bool)])
+def test_grey_becomes_three_equal_channels(ramp, scale, dtype):
+    grey = (scale * ramp[..., 0]).astype(dtype)
+    expected = np.repeat(grey[..., None], 3, -1) / scale
+    for picture in (grey, grey[..., None]):
+        np.testing.assert_allclose(as_picture(picture), expected, atol=1e-6)
+
+
+def test_alpha_shows_white():
+    rgba = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
+    expected = [[[1, 0, 0], [1, 1, 1], [0.8, 0.8, 0.8]]]
+    np.testing.assert_allclose(as_picture(rgba), expected, atol=1e-6)
+    grey_alpha = rgba[..., 2:]
+    np.testing.assert_allclose(as_picture(grey_alpha)[0, :, 0], [0, 1, 0.8], atol=1e-6)
+
+
+def test_a_picture_in_the_house_form_stays_as_it_is(ramp):
+    picture = ramp.astype(np.float32)
+    assert np.shares_memory(as_picture(picture), picture)
+
+
+def test_what_resampling_overshoots_is_clipped(ramp):
+    np.testing.assert_allclose(as_picture(1.2 * ramp - 0.1), np.clip(1.2 * ramp - 0.1, 0, 1))
+    found = as_picture((280.0 * ramp - 12.0).astype(np.float32))
+    assert found.min() == 0.0 and found.max() == 1.0
+
+
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        (None, "found None: was its file read"),
+        ("me.jpg", "found the path 'me.jpg': image_io.read_photo reads it"),
+        (pathlib.Path("a/me.jpg"), "found the path 'a/me.jpg'"),
+        (np.zeros((0, 0, 3), np.uint8), r"found an empty array \(0, 0, 3\)"),
+        (np.array([]), r"found an empty array \(0,\)"),
+        (np.zeros((3, 40, 50)), r"found an array \(3, 40, 50\): np.moveaxis\(image, 0, -1\)"),
+        (np.zeros((1, 40, 50, 3)), r"found an array \(1, 40, 50, 3\): one picture at a time"),
+        (np.zeros((40, 50, 7)), r"found an array \(40, 50, 7\)"),
+        (np.zeros(9), r"found an array \(9,\)"),
+        (np.linspace(-1, 1, 12).reshape(2, 2, 3), "from 0 to 255, found float64 from -1 to 1"),
+        (np.full((2, 2, 3), 3.0), "found float64 from 3 to 3"),
+        (np.full((2, 2, 3), 65535.0), "found float64 from 65535 to 65535"),
+        (np.full((2, 2, 3), np.nan), "found float64 from nan to nan"),
+        (np.full((2, 2, 3), -7), "found int64 from -7 to -7"),
+        (np.full((2, 2, 3), 1j), "found an array of complex128"),
+        (np.full((2, 2), "x"), "expected a picture of numbers"),
+    ],
+)
+def test_what_is_no_picture_says_so_in_one_line(picture, message):
+    with pytest.raises(ValueError, match=message) as error:
+        as_picture(picture)
+    assert "\n" not in str(error.value)
+
+
+def test_integers_are_not_compared_or_resampled_as_if_floats(ramp):
+    levels = (ramp * 255).astype(np.uint8)
+    for call in (lambda: psnr(levels, levels), lambda: resize(levels, 2, 2)):
+        with pytest.raises(ValueError, match="found uint8"):
+            call()
+
+
+def test_integers_of_any_width_are_written_alike(tmp_path, ramp):
+    for name, picture in (("8", ramp * 255), ("16", ramp * 65535)):
+        write_image(tmp_path / f"{name}.png", np.rint(picture).astype(f"uint{name}"))
+        np.testing.assert_allclose(read_photo(tmp_path / f"{name}.png"), ramp, atol=1 / 255)
+
+
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        ("me.jpg", "expected a picture .*, found str"),
+        (np.zeros((0, 4, 3)), r"found an array \(0, 4, 3\)"),
+        (np.full((4, 4, 3), 120.0), "divide it by 255"),
+    ],
+)
+def test_what_would_show_nothing_is_not_written(tmp_path, picture, message):
+    with pytest.raises(ValueError, match=message):
+        write_image(tmp_path / "a.png", picture)
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from recon import landmarks
+from recon import fit, landmarks
+from recon.detection import predictor
 from recon.landmarks_io import read_pts, write_pts
 
 
@@ -48,6 +49,25 @@ def test_points_scale_with_the_picture(photo, points, factor):
     assert errors.mean() < 0.015
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda photo: (255 * photo).astype(np.uint8),
+        lambda photo: 255.0 * photo,
+        lambda photo: np.dstack([photo, np.ones(photo.shape[:2])]),
+        lambda photo: Image.fromarray((255 * photo).astype(np.uint8)),
+    ],
+)
+def test_photos_of_any_kind_have_the_same_points(photo, points, form):
+    np.testing.assert_allclose(landmarks.detect_landmarks(form(photo)), points, atol=0.5)
+
+
+@pytest.mark.parametrize("form", [lambda photo: None, lambda photo: "me.jpg", lambda photo: []])
+def test_what_is_no_photo_is_refused(photo, form):
+    with pytest.raises(ValueError, match="expected a picture"):
+        landmarks.detect_landmarks(form(photo))
+
+
 def test_pixel_centres_are_at_one_half(monkeypatch):
     dot = np.array([600, 440])  # an integer pixel index
     photo = np.zeros((1000, 1000, 3))
@@ -58,8 +78,8 @@ def test_pixel_centres_are_at_one_half(monkeypatch):
         part = types.SimpleNamespace(x=int(x), y=int(y))
         return types.SimpleNamespace(parts=lambda: [part] * 68)
 
-    monkeypatch.setattr(landmarks, "_predictor", lambda: find_dot)
-    monkeypatch.setattr(landmarks, "_PREDICTION_SIDE", 500)  # the face box: pixels stay pixels
+    monkeypatch.setattr(predictor, "_predictor", lambda: find_dot)
+    monkeypatch.setattr(predictor, "_PREDICTION_SIDE", 500)  # the face box: pixels stay pixels
     found = landmarks.predict_points(photo, (200.0, 200.0, 700.0, 700.0))
     np.testing.assert_allclose(found[0], dot + 0.5, atol=1e-9)
 
@@ -123,6 +143,52 @@ def test_turned_faces_are_accepted(points):
         landmarks.landmarks_from_points(points @ turn)
 
 
+def test_hidden_points_take_no_part(points):
+    hidden = [3, 4, 17, 36, 60]  # an outer eye corner among them
+    marked = points.copy()
+    marked[hidden] = np.nan
+    found = landmarks.landmarks_from_points(marked)
+    assert np.isinf(found.sigma_px[np.array(hidden)]).all()
+    assert np.isfinite(found.xy).all()
+    whole = landmarks.landmarks_from_points(points)
+    others = np.delete(np.arange(68), hidden)
+    np.testing.assert_allclose(found.sigma_px[others], whole.sigma_px[others], rtol=0.1)
+    np.testing.assert_allclose(
+        landmarks.eye_distance(found.xy), landmarks.eye_distance(whole.xy), rtol=0.1
+    )
+
+
+def test_the_ruler_of_hidden_eyes_turns_and_grows_with_the_face(points):
+    marked = points.copy()
+    marked[36:48] = np.nan
+    ruler = landmarks.eye_distance(landmarks.landmarks_from_points(marked).xy)
+    turn = 3.0 * np.array([[0.6, 0.8], [-0.8, 0.6]])
+    turned = landmarks.eye_distance(landmarks.landmarks_from_points(marked @ turn).xy)
+    np.testing.assert_allclose(turned, 3.0 * ruler, rtol=1e-5)
+
+
+@pytest.mark.compiles
+def test_where_hidden_points_would_be_does_not_move_the_fit(default_model, points):
+    config, model = fit.METHODS["robust"], fit.prepare(default_model)
+    marked = points.copy()
+    marked[[2, 9, 31, 54]] = np.nan
+    seen = fit.observe(landmarks.landmarks_from_points(marked), config)
+    moved = seen.replace(xy=seen.xy.at[np.array([31, 54])].add(500.0))
+    here, there = fit.fit_face(model, seen, config), fit.fit_face(model, moved, config)
+    np.testing.assert_allclose(here.params.identity, there.params.identity, atol=1e-3)
+    np.testing.assert_allclose(here.inner_error_px, there.inner_error_px, rtol=1e-3)
+    placed = fit.fitted_points(model, here)
+    off = np.linalg.norm(placed - points, axis=1) / float(here.eye_distance_px)
+    assert off[17:].mean() < 0.03 and off[[31, 54]].max() < 0.15
+
+
+def test_too_few_points_are_refused(points):
+    marked = points.copy()
+    marked[20:] = np.nan
+    with pytest.raises(ValueError, match="at least 10 of the 51 inner points, found 3"):
+        landmarks.landmarks_from_points(marked)
+
+
 def test_pts_files_keep_the_points(tmp_path, points):
     write_pts(tmp_path / "face.pts", points)
     np.testing.assert_allclose(read_pts(tmp_path / "face.pts"), points, atol=1e-6)
@@ -132,6 +198,30 @@ def test_pts_files_count_pixels_from_one(tmp_path):
     path = tmp_path / "two.pts"
     path.write_text("version: 1\nn_points:  2\n{\n1.000 1.000\n 446.5\t91 \n}\n")
     np.testing.assert_array_equal(read_pts(path), [[0.5, 0.5], [446.0, 90.5]])
+
+
+@pytest.mark.parametrize("mark", ["-1 -1", "0 0", "-1.000\t-1.0", "0.0 -0.0", "nan nan"])
+def test_points_marked_as_hidden_are_nan(tmp_path, mark):
+    path = tmp_path / "three.pts"
+    path.write_text(f"version: 1\nn_points: 3\n{{\n5 6\n{mark}\n0 7\n}}\n")
+    np.testing.assert_array_equal(read_pts(path), [[4.5, 5.5], [np.nan] * 2, [-0.5, 6.5]])
+    write_pts(path, read_pts(path))
+    np.testing.assert_array_equal(read_pts(path), [[4.5, 5.5], [np.nan] * 2, [-0.5, 6.5]])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "version:1\nn_points:2\n{\n1 2\n3 4\n}\n".encode("utf-8-sig"),
+        "version: 1\r\nn_points: 2\r\n{\r\n1 2\r\n3 4\r\n}\r\n".encode("utf-16"),
+        b"VERSION : 1\nn_points : 2\n{\n1 2\n3 4\n}",
+        b"# by hand\n\nversion:1\nn_points:2 {\n1 2\n3 4 }\n",
+        b"{ 1 2\n3 4\n}",
+    ],
+)
+def test_headers_are_read_as_people_write_them(tmp_path, content):
+    (tmp_path / "two.pts").write_bytes(content)
+    np.testing.assert_array_equal(read_pts(tmp_path / "two.pts"), [[0.5, 1.5], [2.5, 3.5]])
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         sys.exit(_complain(str(error), _BAD_INPUT))
     if stray:
-        sys.exit(_complain(f"expected flags only, found {' '.join(stray)}", _BAD_INPUT))
+        found = f"expected flags only, found {' '.join(stray)}"
+        if all(map(os.path.exists, stray)):  # a shell put them in the place of a pattern
+            found += ": several files go into one flag, with commas, or as --flag='PATTERN'"
+        sys.exit(_complain(found, _BAD_INPUT))
     return argv
 
 

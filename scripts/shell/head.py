@@ -20,10 +20,9 @@ from recon.posterior import Posterior
 from recon.residuals import FitConfig, FitModel, Observation, stack_observations
 from recon.texture import PaintedModel, TextureConfig
 from render.camera import Camera
+from render.image import as_picture
 from render.mesh import Mesh, subdivide_mesh
-from scripts.shell import command
-
-_LARGE_ERROR = 0.1  # of the eye distance, mean over the inner points: the face is another one
+from scripts.shell import command, doubt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +117,21 @@ class HeadMaker:
     def _painted_model(self) -> Future[PaintedModel]:
         return self._worker.submit(texture.prepare, self.model, self._texture_config)
 
-    def make(self, photo: np.ndarray | None, points: np.ndarray) -> Head:
-        """Fits the model to points [68, 2] and paints it with the photo [H, W, 3], if there is one.
+    def make(
+        self, photo: np.ndarray | None, points: np.ndarray, score: float | None = None
+    ) -> Head:
+        """Fits the model to points and paints it with the photo, if there is one.
+
+        Args:
+          photo: [H, W, 3] in [0, 1], or whatever `render.image.as_picture` takes.
+          points: [68, 2] pixels, NaN where hidden.
+          score: the detector's of the face; None where somebody gave the points.
 
         Raises:
-          ValueError: points that are no face.
-          WorkFailed: the fit diverged.
+          ValueError: points that are no face, a photo that is none.
+          WorkFailed: the fit diverged, or what was found is surely no face.
         """
-        return self.paint(photo, points, self.fit(points))
+        return self.paint(photo, points, self.fit(points), score)
 
     def fit(self, points: np.ndarray) -> Found:
         """Fits the model to the points [68, 2] of one photo.
@@ -163,14 +169,23 @@ class HeadMaker:
             uncertainty = jax.device_get(judge(*arguments, face, self._fit_config))
         return Found(face, uncertainty, seconds)
 
-    def paint(self, photo: np.ndarray | None, points: np.ndarray, found: Found) -> Head:
-        """Paints a fitted head with the photo [H, W, 3], if there is one.
+    def paint(
+        self,
+        photo: np.ndarray | None,
+        points: np.ndarray,
+        found: Found,
+        score: float | None = None,
+    ) -> Head:
+        """Paints a fitted head with the photo, if there is one; arguments and errors as of `make`.
 
-        Raises:
-          WorkFailed: the fit diverged.
+        Doubts about the face are said before the work of painting it.
         """
         face = found.face
-        _check(face)
+        doubt.check_fit(face)
+        if photo is not None:
+            photo = as_picture(photo)
+            fitted = np.asarray(fit.fitted_points(self._fit_model.result(), face))
+            doubt.check_photo(photo, fitted, score)
         height, width = _canvas(points) if photo is None else photo.shape[:2]
         camera = fit.face_camera(face.params.pose, width, height)
         with command.progress("texture"):
@@ -204,19 +219,7 @@ def model_mesh(model: MorphableModel, face: FaceFit) -> Mesh:
     return Mesh(shape, model.triangles)
 
 
-def _check(face: FaceFit) -> None:
-    if not np.isfinite(face.cost):
-        raise command.WorkFailed("the fit diverged: it helps to look at the landmarks")
-    if not face.converged:
-        command.warn("the fit stopped at its iteration limit")
-    share = face.inner_error_px / face.eye_distance_px
-    if share > _LARGE_ERROR:
-        command.warn(
-            f"the head misses the inner points by {share:.0%} of the eye distance: "
-            "it helps to look at overlay.png"
-        )
-
-
 def _canvas(points: np.ndarray) -> tuple[int, int]:
     """Height and width of a picture around points that came without one."""
-    return tuple(math.ceil(side) for side in (points.max(0) + 0.5 * np.ptp(points, axis=0))[::-1])
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+    return tuple(math.ceil(side) for side in (high + 0.5 * (high - low))[::-1])

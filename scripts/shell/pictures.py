@@ -3,11 +3,14 @@
 Source: van der Walt and Smith 2015 (the colours of viridis).
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from recon.detection.boxes import Box
 from render import rasterize
 from render.camera import Camera, orbit
 from render.image import contact_sheet, to_bytes
@@ -16,6 +19,7 @@ from render.mesh import Mesh, subdivide_mesh, vertex_normals
 _SIDE = 768  # pixels of a panel
 _AROUND_FACE = 2.4  # panel over the extent of the points
 _GAP = 12
+_LARGEST_SIDE = 1600  # pixels of a photo with its faces
 _INK = (0, 220, 130)
 _OPACITY = 0.85  # of the bare head over the photo
 _CLAY = rasterize.RenderConfig(supersample=2, headlight=True)
@@ -54,14 +58,14 @@ def draw_overlay(
 
     Args:
       photo: [H, W, 3] in [0, 1]; without one the background is paper.
-      points: [68, 2] pixels.
+      points: [68, 2] pixels; what is NaN is not drawn.
       mesh: the head.
       camera: of the photo.
 
     Returns:
       Two square panels side by side.
     """
-    low, high = points.min(0), points.max(0)
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     side = _AROUND_FACE * float((high - low).max())
     middle = 0.5 * (low + high) - (0.0, 0.1 * side)  # the points end at the brows, the head later
     corner = np.rint(middle - 0.5 * side).astype(int)
@@ -97,11 +101,33 @@ def _draw_points(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     image = Image.fromarray(to_bytes(picture))
     brush = ImageDraw.Draw(image)
     corners = [tuple(point) for point in points - 0.5]  # Pillow counts from pixel centres
+    is_seen = ~np.isnan(points).any(1)
     for group, is_closed in _LINES:
-        line = [corners[i] for i in group]
-        brush.line(line + line[:1] if is_closed else line, fill=_INK, width=1)
-    for x, y in corners:
+        line = [*group, group[0]] if is_closed else group
+        for start, end in itertools.pairwise(line):
+            if is_seen[start] and is_seen[end]:
+                brush.line([corners[start], corners[end]], fill=_INK, width=1)
+    for x, y in itertools.compress(corners, is_seen):
         brush.ellipse((x - 2, y - 2, x + 2, y + 2), fill=_INK)
+    return np.asarray(image, np.float32) / 255.0
+
+
+def draw_faces(photo: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """Draws numbered boxes over a photo [H, W, 3], which is made smaller if it is large."""
+    image = Image.fromarray(to_bytes(photo))
+    zoom = min(1.0, _LARGEST_SIDE / max(image.size))
+    if zoom < 1.0:
+        image = image.resize([max(1, round(zoom * side)) for side in image.size])
+    brush = ImageDraw.Draw(image)
+    for number, box in enumerate(boxes):
+        left, top, right, bottom = (zoom * end - 0.5 for end in box)
+        brush.rectangle((left, top, right, bottom), outline=_INK, width=2)
+        font = ImageFont.load_default(min(48, max(14, 0.25 * (right - left))))
+        # A face may reach past the photo; its number may not.
+        corner = max(left, 0.0) + 4, max(top, 0.0) + 2
+        low_x, low_y, high_x, high_y = brush.textbbox(corner, str(number), font=font)
+        brush.rectangle((low_x - 4, low_y - 4, high_x + 4, high_y + 4), fill=_INK)
+        brush.text(corner, str(number), fill="black", font=font)
     return np.asarray(image, np.float32) / 255.0
 
 
