@@ -21,13 +21,15 @@ from flax import struct
 from recon.fit import FaceParams
 from recon.morphable import MorphableModel
 from recon.painting import atlas as atlas_lib
-from recon.painting import fill, hair, shading
+from recon.painting import fill, hair, outline, shading
 from recon.painting.atlas import Atlas
 from recon.painting.fill import FillConfig, Mirrored, Plain
 from recon.painting.sight import View, look, sample
-from recon.painting.surface import Surface, refine
+from recon.painting.surface import Surface, on_host, ramp, refine
 from recon.painting.trust import Seen, TrustConfig, judge
 from render.mesh import Mesh, apply, linear_subdivision
+
+_TURNED = -0.4, 0.1  # cosine away from the viewer: lit as the photo is, lit evenly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,46 +102,65 @@ def paint(
     Raises:
       ValueError: the head lies outside the photo.
     """
-    surface = head.surface
-    view = look(head.model, surface, params, photo, config.cutout)
-    on_host = jax.device_get(view)  # from here to the texture all is NumPy
-    seen = judge(on_host, surface, config.trust)
+    view = look(head.model, head.surface, params, photo, config.cutout)
+    # From here to the texture all is NumPy, on the host.
+    shown, surface = jax.device_get(view), on_host(head.surface)
     pattern = np.asarray(head.strands, np.float64)
+    from_surroundings = outline.inside_photo_outline(np.asarray(photo), shown, surface)
+    seen = judge(shown, surface, from_surroundings, config.trust)
     share = hair.hair_share(surface, seen, pattern)
-    mirrored = fill.mirror_image(surface, seen, np.float64(on_host.normals))
-    plain = fill.plain_head(surface, seen, np.float64(on_host.facing), share, pattern)
+    lit, even = _light(shown, surface, seen)
+    mirrored = fill.mirror_image(surface, seen, lit, even)
+    plain = fill.plain_head(surface, seen, even, share, pattern)
     log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
+    limit = fill.brightest(surface, seen)
     colors = jnp.asarray(shading.to_rgb(log_rgb), jnp.float32)
-    mesh = Mesh(view.vertices, surface.subdivision.triangles, colors=colors)
+    weights = jnp.asarray(_detail_weights(seen, mirrored, plain), jnp.float32)
+    colors = _dimmed(colors, weights[:, -1:], limit)
+    mesh = Mesh(view.vertices, head.surface.subdivision.triangles, colors=colors)
     if head.atlas is None:
         return mesh
-    weights = _detail_weights(seen, mirrored, plain)
-    texture = _paint_texture(head, view, colors, jnp.asarray(weights, jnp.float32))
+    texture = _paint_texture(head, view, colors, weights, limit)
     return mesh.replace(uvs=head.uvs, uv_triangles=head.uv_triangles, texture=texture)
 
 
+def _light(view: View, surface: Surface, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Log colours [V, 3] of skin as the photo lights it, and as all that it hides is to be lit."""
+    facing = np.float64(view.facing)
+    lit = shading.lit_skin(seen.skin, facing)
+    even = shading.evenly_lit_skin(seen.skin, facing, surface.mirror)
+    return lit, lit + ramp(-facing[:, 2:], *_TURNED) * (even - lit)
+
+
 def _detail_weights(seen: Seen, mirrored: Mirrored, plain: Plain) -> np.ndarray:
-    """What finer detail counts [V, 3]: the photo's, its mirror image's, the strands'."""
+    """What finer detail counts [V, 4]: the photo's, its mirror image's, the strands'; and trust."""
     own, other, _ = fill.guide_shares(seen.trust, mirrored.trust)
-    return np.stack([own, other, plain.strand_contrast], -1)
+    return np.stack([own, other, plain.strand_contrast, seen.trust], -1)
 
 
 @jax.jit
 def _paint_texture(
-    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array
+    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array, limit: float
 ) -> jax.Array:
     """The texture [S, S, 3]: the colours of the vertices, and detail finer than these."""
     mirror, size = head.surface.mirror, view.picture.shape[0]
     own = jnp.concatenate([view.xy, view.rgb], -1)
     attributes = [colors, own, own[mirror], weights, head.strands[:, None]]
-    rgb, xy, coarse, mirror_xy, mirror_coarse, own_share, mirror_share, contrast, pattern = (
+    rgb, xy, coarse, mirror_xy, mirror_coarse, own_share, mirror_share, contrast, trust, pattern = (
         jnp.split(
             atlas_lib.at_texels(head.atlas, jnp.concatenate(attributes, -1)),
-            np.cumsum([3, 2, 3, 2, 3, 1, 1, 1]),
+            np.cumsum([3, 2, 3, 2, 3, 1, 1, 1, 1]),
             -1,
         )
     )
     rgb = rgb * jnp.exp(contrast * (head.fine_strands[:, None] - pattern))
     rgb = rgb + own_share * (sample(view.picture, xy, size) - coarse)
     rgb = rgb + mirror_share * (sample(view.picture, mirror_xy, size) - mirror_coarse)
-    return atlas_lib.to_picture(head.atlas, jnp.clip(rgb, 0.0, 1.0))
+    rgb = _dimmed(jnp.clip(rgb, 0.0, 1.0), trust, limit)
+    return atlas_lib.to_picture(head.atlas, rgb)
+
+
+def _dimmed(rgb: jax.Array, trust: jax.Array, limit: float) -> jax.Array:
+    """Colours [N, 3], none but what the photo shows [N, 1] lighter than `limit`."""
+    luma = shading.luma(rgb)[:, None]
+    return rgb * (trust + (1 - trust) * jnp.minimum(limit / jnp.maximum(luma, 1e-6), 1.0))

@@ -19,12 +19,13 @@ from scipy.sparse import linalg
 
 from recon.painting import shading
 from recon.painting.hair import hair_color
-from recon.painting.surface import Surface, host_parts, ramp
+from recon.painting.surface import Surface, ramp
 from recon.painting.trust import Seen
 
 _SCLERA = np.array([0.72, 0.69, 0.68])
 _MOUTH = np.array([0.20, 0.08, 0.08])
 _MAX_RELIGHT = 0.7  # log light; relit beyond it, a mirror image shows the noise of its shadows
+_BRIGHT = 0.98  # share of what is seen that is darker than all that is not
 _HAIRLINE = 0.15  # difference of hair across an edge from which its ends ignore each other
 
 
@@ -51,37 +52,37 @@ class Plain(NamedTuple):
     strand_contrast: np.ndarray  # [V] log colour per unit of the pattern of strands
 
 
-def mirror_image(surface: Surface, seen: Seen, normals: np.ndarray) -> Mirrored:
-    """Reflects what is seen, and lights it as this side is lit.
+def mirror_image(surface: Surface, seen: Seen, lit: np.ndarray, even: np.ndarray) -> Mirrored:
+    """Reflects what is seen, and lights it as the unseen is to be lit.
 
     Args:
-      surface: of the model.
+      surface: of the model, on the host.
       seen: what the photo shows.
-      normals: [V, 3] in the model's axes.
+      lit: [V, 3] skin as the photo lights it.
+      even: [V, 3] skin as the unseen is to be lit.
     """
-    mirror = np.asarray(surface.mirror)
-    ratio = shading.light_ratio(seen.log_rgb, seen.trust, normals, mirror)
+    mirror = surface.mirror
+    ratio = even - lit[mirror]
     believed = np.exp(-((np.abs(ratio).max(-1) / _MAX_RELIGHT) ** 2))
     return Mirrored(seen.log_rgb[mirror] + ratio, seen.trust[mirror] * believed)
 
 
 def plain_head(
-    surface: Surface, seen: Seen, normals: np.ndarray, hair: np.ndarray, pattern: np.ndarray
+    surface: Surface, seen: Seen, lit: np.ndarray, hair: np.ndarray, pattern: np.ndarray
 ) -> Plain:
     """Paints a head with the skin and hair of the photo.
 
     Args:
-      surface: of the model.
+      surface: of the model, on the host.
       seen: what the photo shows.
-      normals: [V, 3] with z to the viewer.
+      lit: [V, 3] log colours of its skin, as it is to be lit.
       hair: [V] share of hair.
       pattern: [V] of strands.
     """
-    parts = host_parts(surface)
-    openness = np.asarray(surface.openness, np.float64)[:, None]
+    parts = surface.parts
+    openness = surface.openness[:, None]
     usual = shading.weighted_median(openness, seen.trust * parts["face"] + 1e-9)
     dimming = 0.5 * np.log(np.clip(openness / usual, 0.3, 1.2))
-    lit = shading.lit_skin(seen.skin, normals)
     hair_log, contrast = hair_color(surface, seen)
     eyes = shading.to_log(_SCLERA)
     if np.sum(seen.trust * parts["eyeballs"]) > 1:
@@ -95,6 +96,18 @@ def plain_head(
     for share, layer in layers:
         log_rgb = log_rgb + share[:, None] * (layer - log_rgb)
     return Plain(log_rgb, contrast * hair * (1 - seen.trust))
+
+
+def brightest(surface: Surface, seen: Seen) -> float:
+    """The luma that nothing unseen exceeds: nearly the highest of the lit half of the head."""
+    light = shading.luma(shading.to_rgb(seen.log_rgb))[:, None]
+    is_left = surface.place[:, 0] > 0
+    halves = [seen.trust * is_left, seen.trust * ~is_left]
+    enough = 0.2 * seen.trust.sum()
+    levels = [
+        shading.weighted_quantile(light, half, _BRIGHT)[0] for half in halves if half.sum() > enough
+    ]
+    return float(max(levels, default=1.0))
 
 
 def guide_shares(trust: np.ndarray, mirrored_trust: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -115,7 +128,7 @@ def complete(
     config: FillConfig,
 ) -> np.ndarray:
     """Solves for the log colours [V, 3] of the whole head; `hair` [V] is the share of it."""
-    a, b = np.asarray(surface.edges).T
+    a, b = surface.edges.T
     shares = guide_shares(
         np.minimum(seen.trust[a], seen.trust[b]), np.minimum(mirrored.trust[a], mirrored.trust[b])
     )
@@ -125,7 +138,7 @@ def complete(
         for share, log_rgb in zip(shares, colors, strict=True)
     )
     # What is seen of hair says nothing of the skin beside it.
-    stiffness = config.smoothness * np.asarray(surface.stiffness, np.float64)
+    stiffness = config.smoothness * surface.stiffness
     stiffness = stiffness * (1e-3 + np.exp(-(((hair[a] - hair[b]) / _HAIRLINE) ** 2)))
 
     num_vertices, num_edges = len(hair), len(a)

@@ -3,15 +3,13 @@
 Axes: N points, V vertices of the refined mesh, V0 of the model's own (the first of V).
 """
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
 from recon.painting import shading
-from recon.painting.surface import Surface, host_parts, ramp
+from recon.painting.surface import Surface, ramp, refinement
 from recon.painting.trust import Seen
-from render.mesh import apply
 
 _SEED = 7
 _CROWN = np.array([0.0, 0.82, -0.57])  # direction from the middle of the head
@@ -64,29 +62,28 @@ def hair_share(surface: Surface, seen: Seen, pattern: np.ndarray) -> np.ndarray:
     """How far [V] each vertex is hair: as the photo shows, spread to where it shows nothing.
 
     Args:
-      surface: of the model.
+      surface: of the model, on the host.
       seen: what the photo shows.
       pattern: [V] of `strands`.
     """
     n = surface.num_coarse
-    parts = {name: part[:n] for name, part in host_parts(surface).items()}
+    parts = {name: part[:n] for name, part in surface.parts.items()}
     trust = seen.trust[:n] * (parts["features"] < 0.1)
     bare = np.maximum(np.maximum(parts["ears"], parts["neck"]), parts["features"])
     known = 0.01 + (np.maximum(parts["skull"], bare) > 0.8)
-    a, b = np.asarray(surface.coarse_edges).T
-    stiffness = np.asarray(surface.coarse_stiffness, np.float64)
-    ties = sparse.csr_array((stiffness, (a, b)), shape=(n, n))
+    a, b = surface.coarse_edges.T
+    ties = sparse.csr_array((surface.coarse_stiffness, (a, b)), shape=(n, n))
     ties = ties + ties.T
     system = sparse.diags_array(ties.sum(axis=1) + known + trust) - ties
     right = known * (parts["skull"] > 0.5) + trust * seen.unlike_skin[:n]
     share = linalg.spsolve(sparse.csc_array(system), right)
-    share = apply(surface.subdivision, jnp.asarray(share[:, None], jnp.float32))[:, 0]
-    return ramp(np.asarray(share, np.float64) + _HAIRLINE * pattern, 0.4, 0.6)
+    share = refinement(surface) @ share
+    return ramp(share + _HAIRLINE * pattern, 0.4, 0.6)
 
 
 def hair_color(surface: Surface, seen: Seen) -> tuple[np.ndarray, float]:
     """The median log colour [3] of hair and the spread of its lightness."""
-    parts = host_parts(surface)
+    parts = surface.parts
     skull = seen.trust * (parts["skull"] > 0.5)
     covered = skull * seen.unlike_skin
     if covered.sum() > 0.05 * skull.sum():  # else bald: the skull shows its own colour
