@@ -109,6 +109,7 @@ def paint(
     from_surroundings = outline.inside_photo_outline(np.asarray(photo), shown, surface)
     seen = judge(shown, surface, from_surroundings, config.trust)
     share = hair.hair_share(surface, seen, pattern)
+    seen = hair.without_stray_hair(surface, seen, share)
     lit, even = _light(shown, surface, seen)
     mirrored = fill.mirror_image(surface, seen, lit, even)
     plain = fill.plain_head(surface, seen, even, share, pattern)

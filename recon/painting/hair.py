@@ -17,7 +17,10 @@ _STRANDS = ((0.12, 0.5), (0.05, 0.6), (0.02, 0.6))  # width in eye distances, sh
 _CELLS_DOWN = 10  # of the pattern, from the crown to the neck: strands are long
 _LEAN = 0.006  # of a turn, by which locks lean on each other
 _HAIRLINE = 0.05  # by how much strands fray it
+_BESIDE = 0.55, 0.7  # eye distances from the middle: face, side of the head
+_SMOOTHNESS = 4.0  # of the hairline, where no photo shows it
 _ENOUGH = 4.0  # vertices fully trusted, to tell a colour
+_CAST = 0.15  # log colour
 _FALLBACK = 0.12  # grey of hair when nothing at all is seen of it
 
 
@@ -71,14 +74,24 @@ def hair_share(surface: Surface, seen: Seen, pattern: np.ndarray) -> np.ndarray:
     trust = seen.trust[:n] * (parts["features"] < 0.1)
     bare = np.maximum(np.maximum(parts["ears"], parts["neck"]), parts["features"])
     known = 0.01 + (np.maximum(parts["skull"], bare) > 0.8)
-    a, b = surface.coarse_edges.T
-    ties = sparse.csr_array((surface.coarse_stiffness, (a, b)), shape=(n, n))
+    ties = sparse.csr_array(
+        (_SMOOTHNESS * surface.coarse_stiffness, tuple(surface.coarse_edges.T)), shape=(n, n)
+    )
     ties = ties + ties.T
     system = sparse.diags_array(ties.sum(axis=1) + known + trust) - ties
     right = known * (parts["skull"] > 0.5) + trust * seen.unlike_skin[:n]
     share = linalg.spsolve(sparse.csc_array(system), right)
     share = refinement(surface) @ share
     return ramp(share + _HAIRLINE * pattern, 0.4, 0.6)
+
+
+def without_stray_hair(surface: Surface, seen: Seen, share: np.ndarray) -> Seen:
+    """Distrusts, beside the face, what is unlike skin where the head is to have no hair.
+
+    Locks that hang over temples and ears, and the arms of glasses, would stay there as patches.
+    """
+    beside = ramp(np.abs(surface.place[:, 0]), *_BESIDE)
+    return seen._replace(trust=seen.trust * (1 - beside * seen.unlike_skin * (1 - share)))
 
 
 def hair_color(surface: Surface, seen: Seen) -> tuple[np.ndarray, float]:
@@ -92,10 +105,20 @@ def hair_color(surface: Surface, seen: Seen) -> tuple[np.ndarray, float]:
     if skull.sum() > _ENOUGH:
         off = np.abs(light - shading.weighted_median(light, skull))
         contrast = 0.8 * shading.weighted_median(off, skull)[0]
-        return shading.weighted_median(seen.log_rgb, skull), float(np.clip(contrast, 0.03, 0.2))
+        color = shading.weighted_median(seen.log_rgb, skull)
+        return _without_lilac(color), float(np.clip(contrast, 0.03, 0.2))
     # No skull in the photo: brows and lashes, the darkest of the face, come closest.
     face = seen.trust * parts["face"]
     if face.sum() > _ENOUGH:
         is_dark = light[:, 0] < np.quantile(light[face > 0.5, 0], 0.05)
-        return shading.weighted_median(seen.log_rgb, face * is_dark), 0.06
+        return _without_lilac(shading.weighted_median(seen.log_rgb, face * is_dark)), 0.06
     return shading.to_log(np.full(3, _FALLBACK)), 0.06
+
+
+def _without_lilac(log_rgb: np.ndarray) -> np.ndarray:
+    """A colour [3] of hair whose green is not below its blue: a cast of dark and of bright pixels.
+
+    What is dyed is of stronger colours, and keeps most of them.
+    """
+    red, green, blue = log_rgb
+    return np.array([red, min(max(green, blue), green + _CAST), blue])

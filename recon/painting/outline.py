@@ -21,6 +21,7 @@ _CELLS = 32  # pixels of the coarse picture per eye distance
 _MARGIN = 1.0  # of surroundings around the cut-out
 _FAR = 0.3  # beyond the model's outline: rarely hair
 _INSIDE = 0.1
+_SECTORS = 8  # around the head; what is behind it is looked for in the same and both next to it
 _MOUTH = -0.45  # height from the eyes; surroundings are looked at above it, where no collar is
 _ROUNDS = 4
 _BINS = 16  # of each channel
@@ -29,7 +30,7 @@ _TOO_RARE = 1e-4  # share of all colours that says nothing
 _DARK = 0.02  # added before the square root, where colours are noise
 _VOTE = 0.06  # width of the neighbourhood that decides
 _ENOUGH = 100  # pixels on either side, to tell colours apart
-_ODDS, _ODDS_INSIDE = 1.5, 4.0  # that tell surroundings, at the outline and an eye distance inside
+_ODDS, _ODDS_INSIDE = 2.0, 8.0  # that tell surroundings, at the outline and an eye distance inside
 
 
 def inside_photo_outline(photo: np.ndarray, view: View, surface: Surface) -> np.ndarray:
@@ -75,19 +76,31 @@ def surroundings(
     is_behind = np.zeros_like(is_head)
     if min(far.sum(), inside.sum()) < _ENOUGH:
         return is_behind
-    common_far = _histogram(bins[far])
+    sector = _sectors(is_head)
+    common_far = np.zeros(is_head.shape)
+    for number in range(_SECTORS):
+        near = far & ((sector - number + 1) % _SECTORS < 3)
+        here = sector == number
+        common_far[here] = _histogram(bins[near if near.sum() > _ENOUGH else far])[_at(bins[here])]
     odds = _ODDS + (_ODDS_INSIDE - _ODDS) * depth
     vote = 2 * int(0.5 * _VOTE / cell) + 3
     for _ in range(_ROUNDS):
-        common_inside = _histogram(bins[inside & ~is_behind])
-        at = tuple(np.moveaxis(bins, -1, 0))
-        strange = common_far[at] > odds * common_inside[at] + _TOO_RARE
+        common_inside = _histogram(bins[inside & ~is_behind])[_at(bins)]
+        strange = common_far > odds * common_inside + _TOO_RARE
         strange = ndimage.uniform_filter(strange.astype(np.float32), vote) > 0.5
         # Of what is strange inside the head, an eye or a badge does not reach its outline.
         label, _ = ndimage.label((strange | ~is_head) & counts)
         reached = np.unique(label[far])
         is_behind = is_head & strange & np.isin(label, reached[reached > 0])
     return is_behind
+
+
+def _sectors(is_head: np.ndarray) -> np.ndarray:
+    """The sector [G, H] around the middle of the head."""
+    rows, columns = np.nonzero(is_head)
+    y, x = np.mgrid[: is_head.shape[0], : is_head.shape[1]]
+    angle = np.arctan2(y - rows.mean(), x - columns.mean())
+    return np.floor((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
 
 
 def _around(photo: np.ndarray, view: View, eyes: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -123,6 +136,10 @@ def _bins(rgb: np.ndarray) -> np.ndarray:
 def _histogram(bins: np.ndarray) -> np.ndarray:
     """The share of each colour among `bins` [N, 3]."""
     shape = (_BINS,) * 3
-    counts = np.bincount(np.ravel_multi_index(tuple(bins.T), shape), minlength=_BINS**3)
+    counts = np.bincount(np.ravel_multi_index(_at(bins), shape), minlength=_BINS**3)
     smooth = ndimage.gaussian_filter(counts.reshape(shape).astype(np.float64), _BIN_BLUR)
     return smooth / max(len(bins), 1)
+
+
+def _at(bins: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.moveaxis(bins, -1, 0))

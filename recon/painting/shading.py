@@ -78,10 +78,9 @@ def fit_skin(log_rgb: np.ndarray, normals: np.ndarray, weight: np.ndarray) -> Sk
     for _ in range(12):
         w = weight * robust
         # Errors count in proportion to the light: a tenth less is as odd in the shade as in sun.
-        relative = w[:, None] / expected**2
-        gram = np.einsum("vh,vc,vk->chk", harmonics, relative, harmonics, optimize=True)
-        gram += w.sum() * ridge / typical[:, None, None] ** 2
-        light = np.linalg.solve(gram, ((relative * linear).T @ harmonics)[..., None])[..., 0].T
+        relative = harmonics * (w / luma(expected) ** 2)[:, None]
+        gram = relative.T @ harmonics + (w.sum() / luma(typical) ** 2) * ridge
+        light = np.linalg.solve(gram, relative.T @ linear)
         shown = harmonics @ light
         expected = np.clip(shown, 0.1 * typical, 10 * typical)
         rest = log_rgb - to_log(_to_srgb(expected))
