@@ -29,7 +29,8 @@ from recon.painting.surface import Surface, on_host, ramp, refine
 from recon.painting.trust import Seen, TrustConfig, judge
 from render.mesh import Mesh, apply, linear_subdivision
 
-_TURNED = -0.4, 0.1  # cosine away from the viewer: lit as the photo is, lit evenly
+_MIDDLE = np.array([0.0, -0.2, -0.85])  # of the head, as `place`
+_TURNED = -0.8, -0.4  # cosine away from the viewer: lit as the photo is, lit evenly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +131,11 @@ def _light(view: View, surface: Surface, seen: Seen) -> tuple[np.ndarray, np.nda
     facing = np.float64(view.facing)
     lit = shading.lit_skin(seen.skin, facing)
     even = shading.evenly_lit_skin(seen.skin, facing, surface.mirror)
-    return lit, lit + ramp(-facing[:, 2:], *_TURNED) * (even - lit)
+    # Where the head as a whole turns away: on a nose, normals change within a few vertices.
+    to_viewer = np.linalg.lstsq(np.float64(view.normals), facing[:, 2], rcond=None)[0]
+    outwards = surface.place - _MIDDLE
+    outwards /= np.maximum(np.linalg.norm(outwards, axis=-1, keepdims=True), 1e-6)
+    return lit, lit + ramp(-outwards @ to_viewer, *_TURNED)[:, None] * (even - lit)
 
 
 def _detail_weights(seen: Seen, mirrored: Mirrored, plain: Plain) -> np.ndarray:

@@ -25,6 +25,7 @@ from recon.painting.trust import Seen
 
 _SCLERA = np.array([0.72, 0.69, 0.68])
 _MOUTH = np.array([0.20, 0.08, 0.08])
+_OCCLUSION = 0.25  # power of the share of the sky that a hollow sees, by which it is darker
 _MAX_RELIGHT = 0.7  # log light; relit beyond it, a mirror image shows the noise of its shadows
 _BRIGHT = 0.98  # share of what is seen that is darker than all that is not
 _DAMPING = 0.7  # of Jacobi's iteration: smooths, and keeps the approximation symmetric
@@ -86,7 +87,7 @@ def plain_head(
     parts = surface.parts
     openness = surface.openness[:, None]
     usual = shading.weighted_median(openness, seen.trust * parts["face"] + 1e-9)
-    dimming = 0.5 * np.log(np.clip(openness / usual, 0.3, 1.2))
+    dimming = _OCCLUSION * np.log(np.clip(openness / usual, 0.3, 1.2))
     hair_log, contrast = hair_color(surface, seen)
     eyes = shading.to_log(_SCLERA)
     if np.sum(seen.trust * parts["eyeballs"]) > 1:

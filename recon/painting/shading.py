@@ -18,6 +18,7 @@ from recon.painting.surface import ramp
 
 _BLACK = 0.03  # added before the logarithm, so that the noise of dark pixels stays small
 _RIDGE = np.array([0.0, *[0.005] * 3, *[0.02] * 5])  # of the harmonics, against extrapolation
+_SAMPLES = 4000  # vertices that are enough for some 30 unknowns
 _CAST_SD = 0.12  # log light of cast shadows and highlights, which no harmonic explains
 _NOISE_SD = 0.03
 _MEDIAN_SQUARED = 2.366  # of the squared deviation of three normal variables
@@ -63,9 +64,8 @@ def fit_skin(log_rgb: np.ndarray, normals: np.ndarray, weight: np.ndarray) -> Sk
       normals: [V, 3] with z to the viewer.
       weight: [V] zero off the skin.
     """
-    counts = weight > 0
-    if not counts.any():
-        counts = np.ones_like(counts)
+    counts = np.flatnonzero(weight > 0)
+    counts = counts[:: max(len(counts) // _SAMPLES, 1)] if len(counts) else np.arange(len(weight))
     log_rgb, weight = log_rgb[counts], weight[counts] + 1e-9
     harmonics = _harmonics(normals[counts])
     linear = _to_linear(to_rgb(log_rgb))
