@@ -3,9 +3,12 @@
   head = prepare(model, config)              # once per model
   mesh = paint(head, params, photo, config)  # as many photos as you like
 
-The steps: look at the photo (`sight`), judge what can be trusted (`trust`), say where hair is
-(`hair`), complete the colours of the vertices (`fill`), and lay them out as a picture to which
-the photo adds its finer detail (`atlas`).
+The steps: look at the photo (`sight`), find where its head ends (`outline`), judge what can be
+trusted (`trust`), say where hair is (`hair`), estimate the light (`shading`), complete the colours
+of the vertices (`fill`), and lay them out as a picture to which the photo adds its finer detail
+(`atlas`). What depends on the model alone is in `PaintedModel`: arrays, which may be kept.
+
+What the photo shows keeps the photo's light. What it hides is lit as the lit side is.
 
 Axes: V vertices of the refined mesh, U texture coordinates, S sides of the texture, N texels.
 Colours are sRGB-encoded, in [0, 1].
@@ -116,9 +119,9 @@ def paint(
     plain = fill.plain_head(surface, seen, even, share, pattern)
     log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
     limit = fill.brightest(surface, seen)
-    colors = jnp.asarray(shading.to_rgb(log_rgb), jnp.float32)
+    colors = _dimmed(shading.to_rgb(log_rgb), seen.trust[:, None], limit)
+    colors = jnp.asarray(colors, jnp.float32)
     weights = jnp.asarray(_detail_weights(seen, mirrored, plain), jnp.float32)
-    colors = _dimmed(colors, weights[:, -1:], limit)
     mesh = Mesh(view.vertices, head.surface.subdivision.triangles, colors=colors)
     if head.atlas is None:
         return mesh
@@ -167,6 +170,6 @@ def _paint_texture(
 
 
 def _dimmed(rgb: jax.Array, trust: jax.Array, limit: float) -> jax.Array:
-    """Colours [N, 3], none but what the photo shows [N, 1] lighter than `limit`."""
+    """Colours [N, 3], none but what the photo shows [N, 1] lighter than `limit`; NumPy's too."""
     luma = shading.luma(rgb)[:, None]
-    return rgb * (trust + (1 - trust) * jnp.minimum(limit / jnp.maximum(luma, 1e-6), 1.0))
+    return rgb * (trust + (1 - trust) * (limit / luma.clip(min=1e-6)).clip(max=1.0))
