@@ -3,9 +3,12 @@
   head = prepare(model, config)              # once per model
   mesh = paint(head, params, photo, config)  # as many photos as you like
 
-The steps: look at the photo (`sight`), judge what can be trusted (`trust`), say where hair is
-(`hair`), complete the colours of the vertices (`fill`), and lay them out as a picture to which
-the photo adds its finer detail (`atlas`).
+The steps: look at the photo (`sight`), find where its head ends (`outline`), judge what can be
+trusted (`trust`), say where hair is (`hair`), estimate the light (`shading`), complete the colours
+of the vertices (`fill`), and lay them out as a picture to which the photo adds its finer detail
+(`atlas`). What depends on the model alone is in `PaintedModel`: arrays, which may be kept.
+
+What the photo shows keeps the photo's light. What it hides is lit as the lit side is.
 
 Axes: V vertices of the refined mesh, U texture coordinates, S sides of the texture, N texels.
 Colours are sRGB-encoded, in [0, 1].
@@ -21,14 +24,17 @@ from flax import struct
 from recon.fit import FaceParams
 from recon.morphable import MorphableModel
 from recon.painting import atlas as atlas_lib
-from recon.painting import fill, hair, shading
+from recon.painting import fill, hair, outline, shading
 from recon.painting.atlas import Atlas
 from recon.painting.fill import FillConfig, Mirrored, Plain
 from recon.painting.sight import View, look, sample
-from recon.painting.surface import Surface, refine
+from recon.painting.surface import Surface, on_host, ramp, refine
 from recon.painting.trust import Seen, TrustConfig, judge
 from render.image import as_picture
 from render.mesh import Mesh, apply, linear_subdivision
+
+_MIDDLE = np.array([0.0, -0.2, -0.85])  # of the head, as `place`
+_TURNED = -0.8, -0.4  # cosine away from the viewer: lit as the photo is, lit evenly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,46 +108,70 @@ def paint(
       ValueError: the head lies outside the photo, or that is none.
     """
     photo = as_picture(photo)
-    surface = head.surface
-    view = look(head.model, surface, params, photo, config.cutout)
-    on_host = jax.device_get(view)  # from here to the texture all is NumPy
-    seen = judge(on_host, surface, config.trust)
+    view = look(head.model, head.surface, params, photo, config.cutout)
+    # From here to the texture all is NumPy, on the host.
+    shown, surface = jax.device_get(view), on_host(head.surface)
     pattern = np.asarray(head.strands, np.float64)
+    from_surroundings = outline.inside_photo_outline(photo, shown, surface)
+    seen = judge(shown, surface, from_surroundings, config.trust)
     share = hair.hair_share(surface, seen, pattern)
-    mirrored = fill.mirror_image(surface, seen, np.float64(on_host.normals))
-    plain = fill.plain_head(surface, seen, np.float64(on_host.facing), share, pattern)
+    seen = hair.without_stray_hair(surface, seen, share)
+    lit, even = _light(shown, surface, seen)
+    mirrored = fill.mirror_image(surface, seen, lit, even)
+    plain = fill.plain_head(surface, seen, even, share, pattern)
     log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
-    colors = jnp.asarray(shading.to_rgb(log_rgb), jnp.float32)
-    mesh = Mesh(view.vertices, surface.subdivision.triangles, colors=colors)
+    limit = fill.brightest(surface, seen)
+    colors = _dimmed(shading.to_rgb(log_rgb), seen.trust[:, None], limit)
+    colors = jnp.asarray(colors, jnp.float32)
+    weights = jnp.asarray(_detail_weights(seen, mirrored, plain), jnp.float32)
+    mesh = Mesh(view.vertices, head.surface.subdivision.triangles, colors=colors)
     if head.atlas is None:
         return mesh
-    weights = _detail_weights(seen, mirrored, plain)
-    texture = _paint_texture(head, view, colors, jnp.asarray(weights, jnp.float32))
+    texture = _paint_texture(head, view, colors, weights, limit)
     return mesh.replace(uvs=head.uvs, uv_triangles=head.uv_triangles, texture=texture)
 
 
+def _light(view: View, surface: Surface, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Log colours [V, 3] of skin as the photo lights it, and as all that it hides is to be lit."""
+    facing = np.float64(view.facing)
+    lit = shading.lit_skin(seen.skin, facing)
+    even = shading.evenly_lit_skin(seen.skin, facing, surface.mirror)
+    # Where the head as a whole turns away: on a nose, normals change within a few vertices.
+    to_viewer = np.linalg.lstsq(np.float64(view.normals), facing[:, 2], rcond=None)[0]
+    outwards = surface.place - _MIDDLE
+    outwards /= np.maximum(np.linalg.norm(outwards, axis=-1, keepdims=True), 1e-6)
+    return lit, lit + ramp(-outwards @ to_viewer, *_TURNED)[:, None] * (even - lit)
+
+
 def _detail_weights(seen: Seen, mirrored: Mirrored, plain: Plain) -> np.ndarray:
-    """What finer detail counts [V, 3]: the photo's, its mirror image's, the strands'."""
+    """What finer detail counts [V, 4]: the photo's, its mirror image's, the strands'; and trust."""
     own, other, _ = fill.guide_shares(seen.trust, mirrored.trust)
-    return np.stack([own, other, plain.strand_contrast], -1)
+    return np.stack([own, other, plain.strand_contrast, seen.trust], -1)
 
 
 @jax.jit
 def _paint_texture(
-    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array
+    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array, limit: float
 ) -> jax.Array:
     """The texture [S, S, 3]: the colours of the vertices, and detail finer than these."""
     mirror, size = head.surface.mirror, view.picture.shape[0]
     own = jnp.concatenate([view.xy, view.rgb], -1)
     attributes = [colors, own, own[mirror], weights, head.strands[:, None]]
-    rgb, xy, coarse, mirror_xy, mirror_coarse, own_share, mirror_share, contrast, pattern = (
+    rgb, xy, coarse, mirror_xy, mirror_coarse, own_share, mirror_share, contrast, trust, pattern = (
         jnp.split(
             atlas_lib.at_texels(head.atlas, jnp.concatenate(attributes, -1)),
-            np.cumsum([3, 2, 3, 2, 3, 1, 1, 1]),
+            np.cumsum([3, 2, 3, 2, 3, 1, 1, 1, 1]),
             -1,
         )
     )
     rgb = rgb * jnp.exp(contrast * (head.fine_strands[:, None] - pattern))
     rgb = rgb + own_share * (sample(view.picture, xy, size) - coarse)
     rgb = rgb + mirror_share * (sample(view.picture, mirror_xy, size) - mirror_coarse)
-    return atlas_lib.to_picture(head.atlas, jnp.clip(rgb, 0.0, 1.0))
+    rgb = _dimmed(jnp.clip(rgb, 0.0, 1.0), trust, limit)
+    return atlas_lib.to_picture(head.atlas, rgb)
+
+
+def _dimmed(rgb: jax.Array, trust: jax.Array, limit: float) -> jax.Array:
+    """Colours [N, 3], none but what the photo shows [N, 1] lighter than `limit`; NumPy's too."""
+    luma = shading.luma(rgb)[:, None]
+    return rgb * (trust + (1 - trust) * (limit / luma.clip(min=1e-6)).clip(max=1.0))

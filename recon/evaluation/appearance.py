@@ -25,9 +25,9 @@ from recon.evaluation import detector
 from recon.fit import FaceParams
 from recon.morphable import NUM_CONTOUR, MorphableModel, face_shape
 from recon.painting import shading
-from recon.painting.surface import Surface, host_parts
+from recon.painting.surface import on_host
 from recon.pose import Pose
-from recon.texture import PaintedModel, TextureConfig
+from recon.texture import TextureConfig
 from render import rasterize
 from render.image import linear_to_srgb, srgb_to_linear
 from render.mesh import Mesh, Subdivision, apply, linear_subdivision, vertex_normals
@@ -91,12 +91,12 @@ def photo_appearance(
     closed = _closed_model(model, closing, triangles)
     head = texture.prepare(closed, config)
     painted = texture.paint(head, params, _registered(model, params, photo, points), config)
-    parts = host_parts(head.surface)
+    parts = on_host(head.surface).parts
     open_ = np.clip(parts["eyeballs"] + parts["inner_mouth"], 0.0, 1.0)
     hair = parts["skull"] * (1.0 - open_)
     return Appearance(
         drawn=_chained(head.surface.subdivision, closing),
-        albedo=jnp.asarray(_without_light(head, painted, params), jnp.float32),
+        albedo=jnp.asarray(_without_light(parts, painted, params), jnp.float32),
         skin=jnp.asarray(1.0 - np.maximum(open_, hair), jnp.float32),
         hair=jnp.asarray(hair, jnp.float32),
     )
@@ -235,20 +235,18 @@ def _registered(
     return np.stack(bent, -1)
 
 
-def _without_light(head: PaintedModel, painted: Mesh, params: FaceParams) -> NDArray:
+def _without_light(parts: dict[str, NDArray], painted: Mesh, params: FaceParams) -> NDArray:
     """The colours [V', 3] of a painted head as if light came evenly from the viewer."""
-    surface = head.surface
     facing = np.asarray(
         vertex_normals(painted.vertices, painted.triangles) @ params.pose.rotation.T, np.float64
     )
     log_rgb = shading.to_log(np.asarray(painted.colors, np.float64))
-    skin = shading.fit_skin(log_rgb, facing, _bare_skin(surface) * np.maximum(facing[:, 2], 0.0))
+    skin = shading.fit_skin(log_rgb, facing, _bare_skin(parts) * np.maximum(facing[:, 2], 0.0))
     front = shading.lit_skin(skin, np.array([[0.0, 0.0, 1.0]]))
     return shading.to_rgb(log_rgb - shading.lit_skin(skin, facing) + front)
 
 
-def _bare_skin(surface: Surface) -> NDArray:
-    parts = host_parts(surface)
+def _bare_skin(parts: dict[str, NDArray]) -> NDArray:
     return parts["face"] * (1.0 - parts["features"]) * (1.0 - parts["skull"])
 
 

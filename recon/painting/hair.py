@@ -3,15 +3,13 @@
 Axes: N points, V vertices of the refined mesh, V0 of the model's own (the first of V).
 """
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
 from recon.painting import shading
-from recon.painting.surface import Surface, host_parts, ramp
+from recon.painting.surface import Surface, ramp, refinement
 from recon.painting.trust import Seen
-from render.mesh import apply
 
 _SEED = 7
 _CROWN = np.array([0.0, 0.82, -0.57])  # direction from the middle of the head
@@ -19,7 +17,10 @@ _STRANDS = ((0.12, 0.5), (0.05, 0.6), (0.02, 0.6))  # width in eye distances, sh
 _CELLS_DOWN = 10  # of the pattern, from the crown to the neck: strands are long
 _LEAN = 0.006  # of a turn, by which locks lean on each other
 _HAIRLINE = 0.05  # by how much strands fray it
+_BESIDE = 0.55, 0.7  # eye distances from the middle: face, side of the head
+_SMOOTHNESS = 4.0  # of the hairline, where no photo shows it
 _ENOUGH = 4.0  # vertices fully trusted, to tell a colour
+_CAST = 0.15  # log colour
 _FALLBACK = 0.12  # grey of hair when nothing at all is seen of it
 
 
@@ -64,29 +65,38 @@ def hair_share(surface: Surface, seen: Seen, pattern: np.ndarray) -> np.ndarray:
     """How far [V] each vertex is hair: as the photo shows, spread to where it shows nothing.
 
     Args:
-      surface: of the model.
+      surface: of the model, on the host.
       seen: what the photo shows.
       pattern: [V] of `strands`.
     """
     n = surface.num_coarse
-    parts = {name: part[:n] for name, part in host_parts(surface).items()}
+    parts = {name: part[:n] for name, part in surface.parts.items()}
     trust = seen.trust[:n] * (parts["features"] < 0.1)
     bare = np.maximum(np.maximum(parts["ears"], parts["neck"]), parts["features"])
     known = 0.01 + (np.maximum(parts["skull"], bare) > 0.8)
-    a, b = np.asarray(surface.coarse_edges).T
-    stiffness = np.asarray(surface.coarse_stiffness, np.float64)
-    ties = sparse.csr_array((stiffness, (a, b)), shape=(n, n))
+    ties = sparse.csr_array(
+        (_SMOOTHNESS * surface.coarse_stiffness, tuple(surface.coarse_edges.T)), shape=(n, n)
+    )
     ties = ties + ties.T
     system = sparse.diags_array(ties.sum(axis=1) + known + trust) - ties
     right = known * (parts["skull"] > 0.5) + trust * seen.unlike_skin[:n]
     share = linalg.spsolve(sparse.csc_array(system), right)
-    share = apply(surface.subdivision, jnp.asarray(share[:, None], jnp.float32))[:, 0]
-    return ramp(np.asarray(share, np.float64) + _HAIRLINE * pattern, 0.4, 0.6)
+    share = refinement(surface) @ share
+    return ramp(share + _HAIRLINE * pattern, 0.4, 0.6)
+
+
+def without_stray_hair(surface: Surface, seen: Seen, share: np.ndarray) -> Seen:
+    """Distrusts, beside the face, what is unlike skin where the head is to have no hair.
+
+    Locks that hang over temples and ears, and the arms of glasses, would stay there as patches.
+    """
+    beside = ramp(np.abs(surface.place[:, 0]), *_BESIDE)
+    return seen._replace(trust=seen.trust * (1 - beside * seen.unlike_skin * (1 - share)))
 
 
 def hair_color(surface: Surface, seen: Seen) -> tuple[np.ndarray, float]:
     """The median log colour [3] of hair and the spread of its lightness."""
-    parts = host_parts(surface)
+    parts = surface.parts
     skull = seen.trust * (parts["skull"] > 0.5)
     covered = skull * seen.unlike_skin
     if covered.sum() > 0.05 * skull.sum():  # else bald: the skull shows its own colour
@@ -95,10 +105,20 @@ def hair_color(surface: Surface, seen: Seen) -> tuple[np.ndarray, float]:
     if skull.sum() > _ENOUGH:
         off = np.abs(light - shading.weighted_median(light, skull))
         contrast = 0.8 * shading.weighted_median(off, skull)[0]
-        return shading.weighted_median(seen.log_rgb, skull), float(np.clip(contrast, 0.03, 0.2))
+        color = shading.weighted_median(seen.log_rgb, skull)
+        return _without_lilac(color), float(np.clip(contrast, 0.03, 0.2))
     # No skull in the photo: brows and lashes, the darkest of the face, come closest.
     face = seen.trust * parts["face"]
     if face.sum() > _ENOUGH:
         is_dark = light[:, 0] < np.quantile(light[face > 0.5, 0], 0.05)
-        return shading.weighted_median(seen.log_rgb, face * is_dark), 0.06
+        return _without_lilac(shading.weighted_median(seen.log_rgb, face * is_dark)), 0.06
     return shading.to_log(np.full(3, _FALLBACK)), 0.06
+
+
+def _without_lilac(log_rgb: np.ndarray) -> np.ndarray:
+    """A colour [3] of hair whose green is not below its blue: a cast of dark and of bright pixels.
+
+    What is dyed is of stronger colours, and keeps most of them.
+    """
+    red, green, blue = log_rgb
+    return np.array([red, min(max(green, blue), green + _CAST), blue])

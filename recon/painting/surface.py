@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from scipy import spatial
+from scipy import sparse, spatial
 
 from recon.morphable import MorphableModel
 from render.mesh import Subdivision, apply, loop_subdivision, vertex_normals
@@ -76,10 +76,25 @@ def refine(model: MorphableModel, max_vertices: int) -> Surface:
     )
 
 
-def host_parts(surface: Surface) -> dict[str, np.ndarray]:
-    """The parts as float64 on the host, and "features": lips, lids, eyes and mouth together."""
-    parts = {name: np.asarray(part, np.float64) for name, part in surface.parts.items()}
-    return parts | {"features": np.clip(sum(parts[name] for name in _FEATURES), 0.0, 1.0)}
+def on_host(surface: Surface) -> Surface:
+    """Fetches a surface, once for all that look at it: NumPy arrays, floats as float64.
+
+    Its parts have one more, "features": lips, lids, eyes and mouth together.
+    """
+    surface = jax.tree.map(_doubled, jax.device_get(surface))
+    features = np.clip(sum(surface.parts[name] for name in _FEATURES), 0.0, 1.0)
+    return surface.replace(parts=surface.parts | {"features": features})
+
+
+def _doubled(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def refinement(surface: Surface) -> sparse.csr_array:
+    """The map [V, V0] from the model's own vertices to the refined; `surface` is on the host."""
+    fine = surface.subdivision
+    shape = fine.num_vertices, surface.num_coarse
+    return sparse.csr_array((fine.weight, (fine.row, fine.column)), shape)
 
 
 def ramp(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:

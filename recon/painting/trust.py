@@ -1,8 +1,9 @@
 """How far each vertex may trust the colour that the photo shows where it is.
 
-Trust is a product in [0, 1]: visible x facing the camera x well inside the outline x not next to a
-part that hides it x skin, where there must be skin. The fit misses outlines by some hundredths of
-the eye distance, and what lies beyond them is background, collar or hair.
+Trust is a product in [0, 1]: visible x facing the camera x well inside the outlines, the model's
+and the photo's own x not next to a part that hides it x skin, where there must be skin. The fit
+misses outlines by some hundredths of the eye distance, and at the skull, of which no landmark
+tells, by more; what lies beyond them is background, collar or hair.
 
 Axes: V vertices, P sides of the cut-out. Fractions are of the outer eye distance.
 """
@@ -16,7 +17,7 @@ from scipy import ndimage
 from recon.painting import shading
 from recon.painting.shading import Skin
 from recon.painting.sight import View
-from recon.painting.surface import Surface, host_parts, ramp
+from recon.painting.surface import Surface, ramp
 
 _HIDING_STEP = 0.003  # metres between neighbouring pixels: one part hides another
 _TOO_LITTLE = 0.02  # trust that counts as none: where it is all there is, it would decide
@@ -30,6 +31,7 @@ class TrustConfig:
     facing: tuple[float, float] = (0.05, 0.65)  # cosine to the view
     outline_band: tuple[float, float] = (0.02, 0.07)  # fraction inside the outline
     skull_band: tuple[float, float] = (0.08, 0.23)  # hair stands off the skull
+    surroundings_band: tuple[float, float] = (0.05, 0.12)  # fraction inside the photo's own outline
     turned_band: float = 2.0  # by which bands widen on a side turned away
     hidden_band: tuple[float, float] = (0.012, 0.04)  # fraction from what stands in front
     neck_end: tuple[float, float] = (-1.45, -1.25)  # height from the eyes; then come collars
@@ -45,9 +47,16 @@ class Seen(NamedTuple):
     skin: Skin
 
 
-def judge(view: View, surface: Surface, config: TrustConfig) -> Seen:
-    """Finds out what can be trusted, and the skin on the way; `view` is on the host."""
-    parts = host_parts(surface)
+def judge(view: View, surface: Surface, from_surroundings: np.ndarray, config: TrustConfig) -> Seen:
+    """Finds out what can be trusted, and the skin on the way.
+
+    Args:
+      view: of the photo, on the host.
+      surface: of the model, on the host.
+      from_surroundings: [V] fraction inside the photo's own outline, from `inside_photo_outline`.
+      config: settings.
+    """
+    parts = surface.parts
     facing = np.float64(view.facing)
     pixels = float(surface.eye_distance * view.pixels_per_metre)  # of the eye distance
     from_outline, from_hiding = (distance / pixels for distance in _distances(view))
@@ -55,17 +64,18 @@ def judge(view: View, surface: Surface, config: TrustConfig) -> Seen:
     start, full = config.facing
     trust = np.clip((facing[:, 2] - start) / (full - start), 0, 1) ** 1.5
     # Where the other side is seen better, doubtful outlines are not worth a risk.
-    better = np.clip(trust[np.asarray(surface.mirror)] - trust, 0, 1)
+    better = np.clip(trust[surface.mirror] - trust, 0, 1)
     low, high = (
         (face + (skull - face) * parts["skull"]) * (1 + config.turned_band * better)
         for face, skull in zip(config.outline_band, config.skull_band, strict=True)
     )
     trust = trust * view.visible * ramp(from_outline, low, high)
+    trust = trust * ramp(from_surroundings, *config.surroundings_band)
     # Eyes and teeth lie behind lids and lips, and are seen well next to them.
     behind = np.maximum(parts["eyeballs"], parts["inner_mouth"])
     trust = trust * np.maximum(ramp(from_hiding, *config.hidden_band), behind)
     trust = trust * (1 - parts["sockets"])
-    place = np.asarray(surface.place)
+    place = surface.place
     trust = trust * (1 - parts["neck"] * (1 - ramp(place[:, 1], *config.neck_end)))
 
     log_rgb = shading.to_log(np.float64(view.rgb))
@@ -120,7 +130,7 @@ def _widened(unlike_skin: np.ndarray, view: View, surface: Surface) -> np.ndarra
     photo_pixels_per_metre = float(view.pixels_per_metre / view.shrinking)
     edge = float(surface.edge_length) * photo_pixels_per_metre  # of the mesh, photo pixels
     rings = 2 + int(np.clip(np.ceil(_PHOTO_BLUR / edge), 1, 5))
-    a, b = np.asarray(surface.edges).T
+    a, b = surface.edges.T
 
     def largest_around(values):
         largest = values.copy()
