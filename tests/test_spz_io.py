@@ -133,8 +133,8 @@ def test_axes_come_from_the_extension(version):
         content = version_4(parts, 10, 1, flags=2, extensions=coordinates)
     else:
         content = gzipped(parts, 3, 10, 1, flags=2, after=coordinates)
-    half_turn = np.diag([1.0, -1.0, -1.0])
-    plain = unpack_spz(gzipped(parts, 3, 10, 1))
+    half_turn = np.float32(np.diag([1, -1, -1]))
+    plain = jax.tree.map(np.float32, unpack_spz(gzipped(parts, 3, 10, 1)))
     expected = move_gaussians(plain, half_turn)
     found = unpack_spz(content)
     np.testing.assert_allclose(found.means, expected.means, atol=1e-6)
