@@ -31,7 +31,7 @@ _LIMB_DIRECTIONS = 8  # that limbs take up at most
 _HUGE = 0.97  # share of the mass whose Gaussians are no larger than any of the subject
 _EDGE_STDS = 2.0  # where an opaque Gaussian fades from sight
 _FAINT = 0.05  # opacity of what is rather a haze than a thing
-_STRAY = 0.002  # share of the subject's mass that may leave the picture
+_STRAY = 0.001  # share of the subject's mass that may leave the picture
 _ROUNDS = 8  # target and distance, in turn
 
 
