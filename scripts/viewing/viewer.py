@@ -24,7 +24,8 @@ _SHOWN_RADIUS = 10.0  # the page's lengths are parts of the subject
 _PORTS_TRIED = 50
 _AMBIENT = 2.7
 _STILL_HEIGHT = 720  # pixels
-_SETTLES = 0.4  # seconds until a new page knows how much room its panel leaves
+_SETTLES = 4.0  # seconds within which a new page finds out how much room its panel leaves
+_LOOKS = 16  # at that, meanwhile
 _LAST_STANDS = 0.5  # seconds, before the first frame follows
 
 
@@ -104,10 +105,14 @@ class Viewer:
             self._reset(client)
 
     def _fit(self, client) -> None:
-        """Moves the camera of a page that is higher than wide."""
-        time.sleep(_SETTLES)
-        if client.camera.aspect < 1.0:
-            self._reset(client)
+        """Moves the camera of a new page to suit a picture that is higher than wide."""
+        fitted = 1.0
+        for _ in range(_LOOKS):
+            time.sleep(_SETTLES / _LOOKS)
+            aspect = min(client.camera.aspect, 1.0)
+            if abs(aspect - fitted) > 0.01:
+                self._reset(client)
+                fitted = aspect
 
     def _reset(self, client) -> None:
         start = start_for(self.start, client.camera.aspect)
