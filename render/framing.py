@@ -1,7 +1,8 @@
 """Where a camera stands so that a scene fills its picture.
 
 Captured splat scenes have Gaussians far away that nobody means: the subject is what lies around the
-middle of the mass, and a few stray points of it may leave the picture.
+middle of the mass, with the limbs that it reaches out in few directions, such as a guitar's neck;
+a background lies in many. A few stray points of it may leave the picture.
 
 Axes: P points, A views.
 """
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from render.camera import DEFAULT_FOV_DEGREES, Y_UP, Camera, orbit_axes, world_axes
@@ -22,9 +24,14 @@ _MARGIN = 0.05  # of the picture's sides, left free on each
 _MAX_GAUSSIANS = 10_000  # a fair draw of more tells the same
 _MAX_VERTICES = 20_000  # of more, the hull
 _REACH = 3.0  # half-mass radii that the subject reaches from its middle; a full ball has 1.26
+_LIMB_REACH = 10.0  # half-mass radii, as far as a limb is followed
+_LIMB_CELL = 0.5  # half-mass radii: what is nearer than about two of these hangs together
+_NUM_DIRECTIONS = 50  # about 30 degrees apart: a floor all around takes a dozen, seen from its side
+_LIMB_DIRECTIONS = 8  # that limbs take up at most
+_HUGE = 0.97  # share of the mass whose Gaussians are no larger than any of the subject
 _EDGE_STDS = 2.0  # where an opaque Gaussian fades from sight
 _FAINT = 0.05  # opacity of what is rather a haze than a thing
-_STRAY = 0.002  # share of the subject's mass that may leave the picture
+_STRAY = 0.001  # share of the subject's mass that may leave the picture
 _ROUNDS = 8  # target and distance, in turn
 
 
@@ -61,13 +68,56 @@ def splat_subject(gaussians: Gaussians) -> Subject:
     middle = np.array([_quantile(column, weights, 0.5) for column in means.T])
     radius = np.linalg.norm(means - middle, axis=-1)
     # A scene of a single Gaussian, or of many in one place, has no radius.
-    reach = _REACH * _quantile(radius, weights, 0.5)
-    is_subject = radius <= max(reach, float(radius.min()))
+    half_mass = _quantile(radius, weights, 0.5)
+    is_subject = radius <= max(_REACH * half_mass, float(radius.min()))
+    largest = half.max(-1)
+    is_subject &= largest <= max(half_mass, _quantile(largest, weights, _HUGE))
+    if half_mass > 0:
+        is_subject |= _limbs((means - middle) / half_mass, weights, is_subject, largest / half_mass)
     means, half, weights = means[is_subject], half[is_subject], weights[is_subject]
     corners = np.concatenate([np.eye(3), -np.eye(3)])  # where a Gaussian's box is touched
     points = means[:, None] + corners * half[:, None]
     weights = np.repeat(weights, len(corners))
     return Subject(points.reshape(-1, 3), weights / weights.sum(), _STRAY)
+
+
+def _limbs(
+    places: np.ndarray, weights: np.ndarray, is_core: np.ndarray, largest: np.ndarray
+) -> np.ndarray:
+    """Returns which points [P] are limbs of the core, by places and sizes in half-mass radii.
+
+    Limbs hang together with the core and leave it in few directions; what surrounds it on many
+    sides, a floor or a room, is none.
+    """
+    radius = np.linalg.norm(places, axis=-1)
+    is_near = (radius < _LIMB_REACH) & (largest <= 1.0)
+    cell = np.floor((places[is_near] + _LIMB_REACH) / _LIMB_CELL).astype(int)
+    size = int(2 * _LIMB_REACH / _LIMB_CELL) + 1
+    is_taken = np.zeros([size] * 3, bool)
+    is_taken[tuple(cell.T)] = True
+    label = ndimage.label(is_taken, np.ones([3, 3, 3]))[0][tuple(cell.T)]
+    mass = np.bincount(label, weights[is_near] * is_core[is_near])
+    found = np.zeros(len(places), bool)
+    found[np.flatnonzero(is_near)[label == np.argmax(mass)]] = True
+    found &= ~is_core
+    if not found.any():
+        return found
+    direction = places[found] / radius[found, None]
+    bin_mass = np.bincount(
+        np.argmax(direction @ _directions().T, -1), weights[found], _NUM_DIRECTIONS
+    )
+    order = np.sort(bin_mass)[::-1]
+    taken = 1 + np.searchsorted(np.cumsum(order), 0.95 * order.sum())
+    return found if taken <= _LIMB_DIRECTIONS else np.zeros_like(found)
+
+
+def _directions() -> np.ndarray:
+    """Unit vectors spread evenly over the sphere, on a Fibonacci spiral."""
+    index = np.arange(_NUM_DIRECTIONS)
+    z = 1.0 - (2.0 * index + 1.0) / _NUM_DIRECTIONS
+    angle = np.pi * (1.0 + 5.0**0.5) * index
+    flat = np.sqrt(1.0 - z**2)
+    return np.stack([flat * np.cos(angle), flat * np.sin(angle), z], -1)
 
 
 def mesh_subject(mesh: Mesh) -> Subject:

@@ -1,7 +1,7 @@
 r"""Shows splats and meshes: videos from all sides, along a camera path, of a moving scene, stills.
 
---show is a splat file (.ply, .compressed.ply, .spz) or a mesh (.obj, .glb, .ply), told apart by
-its content. The camera finds the subject by itself and turns around it. Into --out go
+--show is a splat file (.ply, .compressed.ply, .spz, .splat) or a mesh (.obj, .glb, .ply), told
+apart by its content. The camera finds the subject by itself and turns around it. Into --out go
 
   video.mp4     the scene from all sides, or along --cameras, or as --trajectory moves it
   frames.png    some of its frames, for a look without a player

@@ -3,8 +3,8 @@ r"""Moves splats by physics: a scene file says of what they are and what happens
 --scene is a JSON file: PhysGaussian's and DreamPhysics' run as they are; ours, marked by "units":
 "SI", may hold several materials, wind, moving balls, pins, forces and dragged handles. Four
 scenes come along, by name: ball_drop, flowers_in_wind, head, playbot_dropped (they lie in
-sim/data/scenes/). --splats is a splat file (.ply, .compressed.ply, .spz), or the name of a made-up
-shape: ball, cube. Into --out go
+sim/data/scenes/). --splats is a splat file (.ply, .compressed.ply, .spz, .splat), or the
+name of a made-up shape: ball, cube. Into --out go
 
   video.mp4        the motion in real time
   frames.png       some of its frames, for a look without a player
@@ -51,7 +51,7 @@ _AZIMUTH = flags.DEFINE_float("azimuth", None, "Degrees; the scene's by default.
 _ELEVATION = flags.DEFINE_float("elevation", None, "Degrees; the scene's.", -90.0, 90.0)
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
 _SCENERY = flags.DEFINE_bool("scenery", True, "Draw the floor and what the scene runs into.")
-_UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way of the splats is up; the file's.")
+_UP = flags.DEFINE_enum("up", None, scenes.AXES, "Axis of the splats that is to be up.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the places of what is filled in.")
 
 
@@ -63,8 +63,10 @@ def main() -> None:
     for warning in scene_file.warnings:
         command.warn(warning)
     splats = read_splats(_SPLATS.value)
+    ready = make_simulation(
+        scene_file, splats.gaussians, _SEED.value, splats.up, _MAX_PARTICLES.value, _UP.value
+    )
     up = _UP.value or splats.up
-    ready = make_simulation(scene_file, splats.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
     for note in ready.notes:
         command.say(note)
     command.say(_summary(ready))

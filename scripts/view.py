@@ -1,11 +1,11 @@
 r"""Shows splats, meshes and moving scenes in the browser, on this machine only.
 
---show takes one or several files: splats (.ply, .compressed.ply, .spz), meshes (.obj, .glb, .ply),
-and the made-up shapes ball and cube. The page turns with the left button, shifts with the right one
-and zooms with the wheel. With --trajectory a slider moves the first splat scene through time, and
-"Play" does in real time, leaving out frames where the machine is too slow for them all. The button
-"Save a still" has our own renderer draw what the page shows, into --out, with the colours as they
-depend on the view.
+--show takes one or several files: splats (.ply, .compressed.ply, .spz, .splat), meshes (.obj, .glb,
+.ply), and the made-up shapes ball and cube. The page turns with the left button, shifts with the
+right one and zooms with the wheel. With --trajectory a slider moves the first splat scene through
+time, and "Play" does in real time, leaving out frames where the machine is too slow for them all.
+The button "Save a still" has our own renderer draw what the page shows, into --out, with the
+colours as they depend on the view.
 
 With --scene, a scene file as in `simulate`, the first splats are matter that moves as one
 watches. "Pick a point", click on the splats, and drag the arrows that appear there: the matter
@@ -102,9 +102,10 @@ def _ready(shown: SplatsShown) -> Play:
     scene_file = read_scene_file(_SCENE.value)
     for warning in scene_file.warnings:
         command.warn(warning)
-    up = _UP.value or shown.up
     with command.progress("making the scene ready"):
-        ready = make_playable(scene_file, shown.gaussians, _SEED.value, up, _MAX_PARTICLES.value)
+        ready = make_playable(
+            scene_file, shown.gaussians, _SEED.value, shown.up, _MAX_PARTICLES.value, _UP.value
+        )
     for note in ready.notes:
         command.say(note)
     play = Play(ready)

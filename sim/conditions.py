@@ -37,10 +37,15 @@ from sim.scene_conditions import (
     WindRegion,
     name_of,
 )
+from sim.thinning import MeantParticles, pushes_per_mass
 
 
 def make_conditions(
-    entries: Sequence[BoundaryCondition], gravity: Sequence[float], x: jax.Array, mass: jax.Array
+    entries: Sequence[BoundaryCondition],
+    gravity: Sequence[float],
+    x: jax.Array,
+    mass: jax.Array,
+    meant: MeantParticles | None = None,
 ) -> Conditions:
     """Builds what acts on particles that start at x, on the host.
 
@@ -49,6 +54,7 @@ def make_conditions(
       gravity: [3] m/s^2.
       x: [N, 3] metres in the box.
       mass: [N] kilograms.
+      meant: the particles that the file's forces on each of them are meant for, if not these.
 
     Raises:
       ValueError: a region without particles that is to hold or push some.
@@ -58,6 +64,8 @@ def make_conditions(
     for entry in entries:
         if type(entry) in _ON_GRID:
             on_grid.append(_ON_GRID[type(entry)](entry))
+        elif isinstance(entry, ParticleImpulse):
+            on_particles.append(_impulse(entry, places, masses, meant))
         else:
             on_particles.append(_ON_PARTICLES[type(entry)](entry, places, masses))
     conditions = Conditions(np.asarray(gravity), tuple(on_grid), tuple(on_particles))
@@ -105,8 +113,19 @@ _ON_GRID = {
 }
 
 
+def is_in_region(entry: RegionCondition | EnforcedRotation, x: np.ndarray) -> np.ndarray:
+    """Returns which places [N, 3] lie in the box or the cylinder of an entry, [N] bool."""
+    if isinstance(entry, RegionCondition):
+        return np.all(np.abs(x - np.asarray(entry.point)) < entry.size, -1)
+    normal, away = np.asarray(entry.normal), x - entry.point
+    height = away @ normal
+    radius = np.linalg.norm(away - height[:, None] * normal, axis=-1)
+    half_height, largest = entry.half_height_and_radius
+    return (np.abs(height) < half_height) & (radius < largest)
+
+
 def _in_box(entry: RegionCondition, x: np.ndarray) -> np.ndarray:
-    return _some(entry, np.all(np.abs(x - entry.point) < entry.size, -1), x)
+    return _some(entry, is_in_region(entry, x), x)
 
 
 def _some(
@@ -122,9 +141,14 @@ def _some(
     return chosen.astype(np.float64)
 
 
-def _impulse(entry: ParticleImpulse, x: np.ndarray, mass: np.ndarray) -> Push:
+def _impulse(
+    entry: ParticleImpulse, x: np.ndarray, mass: np.ndarray, meant: MeantParticles | None
+) -> Push:
     force = np.asarray([entry.force], np.float64)
-    return Push(_in_box(entry, x) / mass, np.zeros(1), force, **_fields(entry, *_SPAN))
+    weight = _in_box(entry, x) / mass
+    if meant is not None and (meant_chosen := is_in_region(entry, meant.x)).any():
+        weight = pushes_per_mass(x, mass, weight > 0, meant, meant_chosen)
+    return Push(weight, np.zeros(1), force, **_fields(entry, *_SPAN))
 
 
 def _force(entry: TotalForce, x: np.ndarray, mass: np.ndarray) -> Push:
@@ -169,11 +193,8 @@ def _translation(entry: EnforcedTranslation, x: np.ndarray, mass: np.ndarray) ->
 
 def _rotation(entry: EnforcedRotation, x: np.ndarray, mass: np.ndarray) -> Enforced:
     del mass
-    normal, away = np.asarray(entry.normal), x - entry.point
-    height = away @ normal
-    radius = np.linalg.norm(away - height[:, None] * normal, axis=-1)
-    half_height, largest = entry.half_height_and_radius
-    chosen = _some(entry, (np.abs(height) < half_height) & (radius < largest), x)
+    normal = np.asarray(entry.normal)
+    chosen = _some(entry, is_in_region(entry, x), x)
     velocity = entry.translation_scale * normal
     return _enforced(entry, chosen, velocity, -entry.rotation_scale * normal, entry.point)
 
@@ -189,7 +210,6 @@ def _release(entry: SequentialRelease, x: np.ndarray, mass: np.ndarray) -> Enfor
 
 
 _ON_PARTICLES = {
-    ParticleImpulse: _impulse,
     TotalForce: _force,
     DragHandle: _drag,
     EnforcedTranslation: _translation,

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from sim.scene import Filling
 
+_NONE = 6  # no direction
 _BATCH_NODES = 2_000_000  # of windows that are in memory at once
 _MAX_REACH = 6  # cells: a wider Gaussian goes to a coarser grid, where it is smooth
 _MIN_VARIANCE = 1e-8  # metres^2: a flat Gaussian is this thick
@@ -35,6 +36,15 @@ class _Grid(NamedTuple):
     size: int  # G
 
 
+class Filled(NamedTuple):
+    """What was filled in, and what the thresholds had to tell apart."""
+
+    points: np.ndarray  # [P, 3] metres in the box
+    typical_density: float  # median over the cells that hold Gaussians, see `Filling`
+    num_dense: int  # cells above the density_threshold
+    num_enclosed: int  # empty cells inside
+
+
 def fill(
     means: np.ndarray,
     covariances: np.ndarray,
@@ -44,6 +54,21 @@ def fill(
     seed: int = 0,
 ) -> np.ndarray:
     """Returns points [P, 3] where the object lacks particles, metres in the box.
+
+    See `find_filling` for the arguments.
+    """
+    return find_filling(means, covariances, opacities, filling, grid_lim, seed).points
+
+
+def find_filling(
+    means: np.ndarray,
+    covariances: np.ndarray,
+    opacities: np.ndarray,
+    filling: Filling,
+    grid_lim: float,
+    seed: int = 0,
+) -> Filled:
+    """Finds points where the object lacks particles.
 
     Args:
       means: [N, 3] metres in the box.
@@ -59,7 +84,7 @@ def fill(
         inside = np.all((means > low) & (means < high), -1)
         means, covariances, opacities = means[inside], covariances[inside], opacities[inside]
         grid = _Grid(low, float(np.max(high - low)) / filling.n_grid, filling.n_grid)
-    count = _count(means, grid)
+    count = count_in_cells(means, grid.origin, grid.dx, grid.size)
     density = density_field(means, covariances, opacities, grid.origin, grid.dx, grid.size)
 
     # As the original: dense cells are topped up; cells that hold no Gaussian are tested.
@@ -73,13 +98,19 @@ def fill(
         filling.search_exclude_direction,
         filling.ray_cast_direction,
     )
-    wanted[is_empty & inside] = most
+    is_enclosed = is_empty & inside
+    wanted[is_enclosed] = most
     cells = np.repeat(np.flatnonzero(wanted), wanted[wanted > 0])
     rng = np.random.default_rng(seed)
     if len(cells) > filling.max_particles_num:
         cells = np.sort(rng.choice(cells, filling.max_particles_num, replace=False))
     corner = np.stack(np.unravel_index(cells, wanted.shape), -1)
-    return grid.origin + (corner + rng.random((len(cells), 3))) * grid.dx
+    return Filled(
+        points=grid.origin + (corner + rng.random((len(cells), 3))) * grid.dx,
+        typical_density=float(np.median(density[count > 0])) if np.any(count) else 0.0,
+        num_dense=int(np.sum(density > filling.density_threshold)),
+        num_enclosed=int(np.sum(is_enclosed)),
+    )
 
 
 def density_field(
@@ -177,13 +208,18 @@ def subsample(
     return best if best is not None else _nearest_to_middles(x, 2.0 * high)[:max_particles]
 
 
-def _count(x: np.ndarray, grid: _Grid) -> np.ndarray:
-    """Returns how many points [P, 3] lie in each cell [G, G, G]."""
-    cell = np.floor((x - grid.origin) / grid.dx).astype(np.int64)
-    cell = cell[np.all((cell >= 0) & (cell < grid.size), -1)]
-    shape = [grid.size] * 3
+def count_in_cells(x: np.ndarray, origin: np.ndarray, dx: float, size: int) -> np.ndarray:
+    """Returns how many points [P, 3] lie in each cell [G, G, G] of a cube from `origin` on."""
+    cell = np.floor((x - origin) / dx).astype(np.int64)
+    cell = cell[np.all((cell >= 0) & (cell < size), -1)]
+    shape = [size] * 3
     flat = np.ravel_multi_index(tuple(cell.T), shape)
-    return np.bincount(flat, minlength=grid.size**3).reshape(shape)
+    return np.bincount(flat, minlength=size**3).reshape(shape)
+
+
+def cells_inside(is_matter: np.ndarray) -> np.ndarray:
+    """Returns which cells [G, G, G] are matter or see some along all six axes."""
+    return is_matter | is_inside(is_matter, _NONE, _NONE)
 
 
 def _add_windows(

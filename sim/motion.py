@@ -168,7 +168,7 @@ def trajectory_at(ready: ReadyScene, motion: Motion) -> Trajectory:
     """Returns the motion in the splats' own space."""
     placement = ready.simulation.placement
     x, F = out_of_box(placement, motion.x), deformation_out_of_box(placement, motion.deformation)
-    return trajectory_of(motion.seconds, x, F, ready.simulation.binding)
+    return trajectory_of(motion.seconds, x, F, ready.simulation.binding, ready.pieces)
 
 
 def main_displacement(motion: Motion) -> np.ndarray:

@@ -32,14 +32,16 @@ from sim.boundary import WALL_CELLS
 from sim.carry import Binding, bind
 from sim.material import Material
 from sim.mpm import MpmState, initial_state
+from sim.needles import Pieces, cut
 from sim.scene import SceneFile, SceneMaterial
-from sim.scene_conditions import MovingCuboid, RegionCondition, WindRegion, name_of
+from sim.scene_conditions import ParticleImpulse
+from sim.scene_notes import filling_note, fullness_note, place_note, region_notes, vector_text
+from sim.thinning import MeantParticles
 from sim.time_step import TimeStep, choose_time_step
+from sim.upright import rotation_into_box
 
 MARGIN_CELLS = WALL_CELLS  # between particles and the edge of the grid
 PARTICLES_PER_CELL = 8  # of our own scenes at most; two along each side
-_DEFAULT_UP = "-y"  # of captures
-_AXES = {"x": 0, "y": 1, "z": 2}
 _covariances = jax.jit(covariances)
 
 
@@ -60,8 +62,10 @@ class Setup(NamedTuple):
     time_step: TimeStep
     dx: float  # side of a cell, metres
     placement: Placement
-    gaussians: Gaussians  # all of the scene, and those made for what was filled in, if drawn
+    gaussians: Gaussians  # of the scene, of what was filled in, if drawn, and pieces of long ones
     binding: Binding  # of these to the particles, in the splats' own space
+    pieces: Pieces  # that long Gaussians were cut into
+    meant: MeantParticles | None  # of the file, where these are fewer
     notes: tuple[str, ...]  # what a user should know, one line each
 
 
@@ -92,6 +96,7 @@ def prepare(
     seed: int = 0,
     up: str | None = None,
     max_particles: int | None = None,
+    wanted_up: str | None = None,
 ) -> Setup:
     """Makes the particles of a scene.
 
@@ -102,6 +107,7 @@ def prepare(
       up: axis of the splats that is up, "y" or "-z", if known; the scene's own goes before. Files
         of PhysGaussian turn by their rotations alone.
       max_particles: instead of the scene's.
+      wanted_up: axis of the splats that is to be up in the box; goes before all else.
 
     Raises:
       ValueError: in one line, when nothing is left to simulate, when it does not fit into the box,
@@ -109,7 +115,7 @@ def prepare(
     """
     notes: list[str] = []
     covariance = np.asarray(_covariances(gaussians), np.float64)
-    rotation = _rotation(scene, up)
+    rotation = rotation_into_box(scene, up, wanted_up)
     with np.errstate(all="ignore"):  # not all need be finite
         turned = np.asarray(gaussians.means, np.float64) @ rotation.T
     is_particle, is_follower = _classify(scene, gaussians, covariance, turned, notes)
@@ -118,28 +124,41 @@ def prepare(
     scale = float(placement.scale)
     x = scale * turned[index] + np.asarray(placement.shift, np.float64)
     _check_fit(scene, x)
+    notes.append(place_note(scene, rotation, x))
 
     points = np.zeros((0, 3))
     if scene.filling is not None:
         spread = scale**2 * (rotation @ covariance[index] @ rotation.T)
         opacities = _opacities(gaussians)[index]
-        points = filling_lib.fill(x, spread, opacities, scene.filling, scene.grid_lim, seed)
-        points = points[_is_in_box(scene, points)]
-        notes.append(f"filled in {len(points)} particles beside {len(index)} Gaussians")
+        filled = filling_lib.find_filling(x, spread, opacities, scene.filling, scene.grid_lim, seed)
+        points = filled.points[_is_in_box(scene, filled.points)]
+        notes.append(filling_note(scene.filling, filled, len(points), len(index)))
     owner = np.concatenate([index, np.full(len(points), -1)])
     x = np.concatenate([x, points])
 
     kept = _subsample(scene, x, max_particles, notes)
+    meant = _meant(scene, x, kept)
     is_follower[np.setdiff1d(index, owner[kept])] = True
     x, owner = x[kept], owner[kept]
     material, order = _material(scene, x)
     x, owner = x[order], owner[order]
     dx = scene.grid_lim / scene.n_grid
-    _note_idle_regions(scene, x, notes)
-    if scene.filling is not None and scene.filling.visualize:
-        gaussians, owner = _draw_filled(gaussians, placement, x, owner)
-    state = _rest_state(scene, x, _volumes(material.laws, x, dx))
+    notes += region_notes(scene, x)
+    if scene.filling is not None:
+        notes.append(fullness_note(scene, x))
+        if scene.filling.visualize:
+            gaussians, owner = _draw_filled(gaussians, placement, x, owner)
+    volumes = _volumes(material.laws, x, dx)
+    state = _rest_state(scene, x, volumes)
     rest = out_of_box(placement, state.x)
+    followers = np.flatnonzero(is_follower)
+    moving = np.concatenate([owner[owner >= 0], followers])
+    num_whole = len(gaussians.means)
+    gaussians, pieces = cut(gaussians, moving, float(np.median(volumes)) ** (1 / 3) / scale)
+    if len(pieces.parents):
+        count = len(np.unique(pieces.parents))
+        notes.append(f"cut {count} long Gaussians into {count + len(pieces.parents)}")
+    followers = np.concatenate([followers, num_whole + np.arange(len(pieces.parents))])
     return Setup(
         state=state,
         material=material,
@@ -147,33 +166,11 @@ def prepare(
         dx=dx,
         placement=placement,
         gaussians=gaussians,
-        binding=bind(gaussians.means, owner, np.flatnonzero(is_follower), rest),
+        binding=bind(gaussians.means, owner, followers, rest),
+        pieces=pieces,
+        meant=meant,
         notes=tuple(notes),
     )
-
-
-def _rotation(scene: SceneFile, up: str | None) -> np.ndarray:
-    """Returns the rotation [3, 3] from the splats' axes to the box's."""
-    rotation = np.eye(3)
-    if scene.is_si:
-        rotation = _upright(scene.up or up or _DEFAULT_UP)
-    for degrees, axis in zip(scene.rotation_degree, scene.rotation_axis, strict=True):
-        sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-        turn = np.eye(3)
-        j, k = (axis + 1) % 3, (axis + 2) % 3
-        turn[j, j], turn[j, k], turn[k, j], turn[k, k] = cosine, -sine, sine, cosine
-        rotation = turn @ rotation
-    return rotation
-
-
-def _upright(up: str) -> np.ndarray:
-    """Returns the rotation [3, 3] that brings an axis to z, about x or y."""
-    up_row = np.zeros(3)
-    up_row[_AXES[up[-1]]] = -1.0 if up.startswith("-") else 1.0
-    first = np.array([0.0, 1.0, 0.0]) if up.endswith("x") else np.array([1.0, 0.0, 0.0])
-    if up.endswith("x"):
-        return np.stack([np.cross(first, up_row), first, up_row])
-    return np.stack([first, np.cross(up_row, first), up_row])
 
 
 def _opacities(gaussians: Gaussians) -> np.ndarray:
@@ -207,7 +204,7 @@ def _classify(
             found = turned[is_finite]
             raise ValueError(
                 f"expected Gaussians inside the sim_area of {scene.path}, found none: turned as it "
-                f"says they reach from {_vector(found.min(0))} to {_vector(found.max(0))}"
+                f"says they reach from {vector_text(found.min(0))} to {vector_text(found.max(0))}"
             )
     is_opaque = is_inside & (opacities > scene.opacity_threshold)
     num_faint = int(np.sum(is_inside & ~is_opaque))
@@ -227,7 +224,9 @@ def _place(scene: SceneFile, turned: np.ndarray, rotation: np.ndarray) -> Placem
     low, high = turned.min(0), turned.max(0)
     longest = float(np.max(high - low))
     if longest <= 0:
-        raise ValueError(f"expected Gaussians apart from each other, found all at {_vector(low)}")
+        raise ValueError(
+            f"expected Gaussians apart from each other, found all at {vector_text(low)}"
+        )
     scale = scene.scale / longest
     shift = np.asarray(scene.centre) - scale * 0.5 * (low + high)
     return Placement(*(jnp.asarray(v) for v in (scale, rotation, shift)))
@@ -274,13 +273,30 @@ def _subsample(
 ) -> np.ndarray:
     """Returns which places [N, 3] are simulated, growing."""
     most = scene.max_particles if max_particles is None else max_particles
-    spacing = None
-    if scene.is_si:  # theirs simulate all that there is
-        spacing = scene.grid_lim / scene.n_grid / round(PARTICLES_PER_CELL ** (1 / 3))
-    kept = filling_lib.subsample(x, spacing, most)
+    kept = filling_lib.subsample(x, _spacing(scene, scene.n_grid), most)
     if len(kept) < len(x):
         notes.append(f"simulates {len(kept)} of {len(x)} particles, spread evenly")
     return kept
+
+
+def _spacing(scene: SceneFile, n_grid: int) -> float | None:
+    """How far apart particles are at least; theirs simulate all that there is."""
+    per_side = round(PARTICLES_PER_CELL ** (1 / 3))
+    return scene.grid_lim / n_grid / per_side if scene.is_si else None
+
+
+def _meant(scene: SceneFile, x: np.ndarray, kept: np.ndarray) -> MeantParticles | None:
+    """Returns the particles that a file with forces on each means, if others are kept of `x`."""
+    if not any(isinstance(condition, ParticleImpulse) for condition in scene.boundaries):
+        return None
+    spacing = _spacing(scene, scene.file_n_grid)
+    own = filling_lib.subsample(x, spacing, scene.max_particles)
+    if scene.n_grid == scene.file_n_grid and np.array_equal(own, kept):
+        return None
+    material, order = _material(scene, x[own])
+    places = x[own][order]
+    volumes = _volumes(material.laws, places, scene.grid_lim / scene.file_n_grid)
+    return MeantParticles(places, np.asarray(material.density, np.float64) * volumes)
 
 
 def _material(scene: SceneFile, x: np.ndarray) -> tuple[Material, np.ndarray]:
@@ -325,17 +341,6 @@ def _rest_state(scene: SceneFile, x: np.ndarray, volumes: np.ndarray) -> MpmStat
     return initial_state(*(jnp.asarray(values, jnp.float32) for values in (x, volumes, v)))
 
 
-def _note_idle_regions(scene: SceneFile, x: np.ndarray, notes: list[str]) -> None:
-    for i, condition in enumerate(scene.boundaries):
-        if not isinstance(condition, RegionCondition):
-            continue
-        if isinstance(condition, MovingCuboid | WindRegion):  # matter may come there later
-            continue
-        is_chosen = np.abs(x - np.asarray(condition.point)) < np.asarray(condition.size)
-        if not np.all(is_chosen, -1).any():
-            notes.append(f"boundary_conditions[{i}] ({name_of(condition)}) holds no particle")
-
-
 def _draw_filled(
     gaussians: Gaussians, placement: Placement, x: np.ndarray, owner: np.ndarray
 ) -> tuple[Gaussians, np.ndarray]:
@@ -353,10 +358,6 @@ def _draw_filled(
     owner = owner.copy()
     owner[filled] = len(old.means) + np.arange(len(filled))
     return jax.tree.map(lambda a, b: jnp.asarray(np.concatenate([a, b])), old, made), owner
-
-
-def _vector(values: np.ndarray) -> str:
-    return "[" + ", ".join(f"{v:.3g}" for v in values) + "]"
 
 
 def _ceil(value: float) -> float:

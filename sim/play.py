@@ -43,6 +43,7 @@ def make_playable(
     seed: int = 0,
     up: str | None = None,
     max_particles: int = MAX_PARTICLES,
+    wanted_up: str | None = None,
 ) -> ReadyScene:
     """Makes a scene ready on a coarse grid, its substep chosen for that.
 
@@ -54,7 +55,7 @@ def make_playable(
     num_nodes = min(num_nodes, scene.n_grid)
     while True:
         scene = dataclasses.replace(scene, n_grid=num_nodes, substep_dt=None)
-        ready = make_simulation(scene, gaussians, seed, up, max_particles)
+        ready = make_simulation(scene, gaussians, seed, up, max_particles, wanted_up)
         share = _per_cell(ready) / _PER_CELL
         coarser = max(round(num_nodes * share ** (1 / 3)), fewest)
         # A grid that is a little too fine is no reason to fill the object anew.

@@ -49,11 +49,14 @@ class MaterialBox:
 
 @dataclasses.dataclass(frozen=True)
 class Filling:
-    """How a hollow object is filled; see `filling.py`. Directions 0..5: +x -x +y -y +z -z."""
+    """How a hollow object is filled; see `filling.py`. Directions 0..5: +x -x +y -y +z -z.
+
+    Thresholds count Gaussians, by opacity: at the middle of a single opaque one the density is 1.
+    """
 
     n_grid: int
-    density_threshold: float = 5.0
-    search_threshold: float = 3.0
+    density_threshold: float = 5.0  # Gaussians; ours: 1
+    search_threshold: float = 3.0  # Gaussians; ours: 0.5
     max_particles_num: int = 2_000_000
     max_particles_per_cell: int = 1
     search_exclude_direction: int = 5  # none of 0..5: all six rays are to hit
@@ -97,6 +100,7 @@ class SceneFile:
     # Space.
     grid_lim: float  # side of the box, metres
     n_grid: int  # cells along it
+    file_n_grid: int  # as the file says, whatever `n_grid` became since
     scale: float  # longest side of the object, metres
     centre: tuple[float, float, float]  # of the object, metres in the box
     up: str | None  # axis of the splats that is z in the box, "y" or "-z"; None: not said

@@ -243,9 +243,11 @@ def _read_space(file: Entries) -> dict:
     if len(degrees) != len(axes):
         file.refuse("rotation_axis", f"one axis for each of {len(degrees)} angles", list(axes))
     threshold = file.number("opacity_threshold", "share", 0.02)
+    n_grid = file.count("n_grid", 50, low=8, high=_MAX_GRID)
     space = {
         "grid_lim": grid_lim,
-        "n_grid": file.count("n_grid", 50, low=8, high=_MAX_GRID),
+        "n_grid": n_grid,
+        "file_n_grid": n_grid,
         "scale": scale,
         "rotation_degree": degrees,
         "rotation_axis": tuple(int(axis) for axis in axes),
@@ -270,10 +272,13 @@ def _read_filling(file: Entries, space: dict) -> Filling | None:
     entries = file.object("particle_filling")
     if entries is None:
         return None
+    # PhysGaussian's defaults are of captures whose Gaussians lie thick; ours find any surface that
+    # one opaque Gaussian makes.
+    density, search = (1.0, 0.5) if file.is_si else (5.0, 3.0)
     return Filling(
         n_grid=entries.count("n_grid", min(4 * space["n_grid"], _MAX_GRID), high=_MAX_GRID),
-        density_threshold=entries.number("density_threshold", "not negative", 5.0),
-        search_threshold=entries.number("search_threshold", "not negative", 3.0),
+        density_threshold=entries.number("density_threshold", "not negative", density),
+        search_threshold=entries.number("search_threshold", "not negative", search),
         max_particles_num=entries.count("max_particles_num", 2_000_000),
         max_particles_per_cell=entries.count("max_partciels_per_cell", 1, high=1000),
         search_exclude_direction=entries.count("search_exclude_direction", 5, low=-1, high=6),

@@ -28,6 +28,7 @@ from sim.conditions import make_conditions
 from sim.grid import GridConfig
 from sim.material import Material
 from sim.mpm import Frames, MpmConfig, MpmState, advance, rollout_frames
+from sim.needles import Pieces
 from sim.particles import Placement, deformation_out_of_box, out_of_box, prepare
 from sim.scene import SceneFile
 from sim.time_step import TimeStep
@@ -55,6 +56,7 @@ class ReadyScene(NamedTuple):
     simulation: Simulation
     time_step: TimeStep
     notes: tuple[str, ...]  # what a user should know, one line each
+    pieces: Pieces | None = None  # that long Gaussians were cut into
 
 
 def make_simulation(
@@ -63,13 +65,14 @@ def make_simulation(
     seed: int = 0,
     up: str | None = None,
     max_particles: int | None = None,
+    wanted_up: str | None = None,
 ) -> ReadyScene:
     """Makes a scene ready; see `particles.prepare` for the arguments.
 
     Raises:
       ValueError: in one line, when the scene and the splats do not go together.
     """
-    setup = prepare(scene, gaussians, seed, up, max_particles)
+    setup = prepare(scene, gaussians, seed, up, max_particles, wanted_up)
     state, material = setup.state, setup.material
     mass = material.density * state.volume
     grid = GridConfig(
@@ -82,7 +85,7 @@ def make_simulation(
     simulation = Simulation(
         state=state,
         material=material,
-        conditions=make_conditions(scene.boundaries, scene.gravity, state.x, mass),
+        conditions=make_conditions(scene.boundaries, scene.gravity, state.x, mass, setup.meant),
         dt=jnp.asarray(setup.time_step.dt, state.x.dtype),
         substeps=jnp.int32(setup.time_step.per_frame),
         placement=jax.tree.map(jnp.asarray, setup.placement),
@@ -90,7 +93,7 @@ def make_simulation(
         binding=jax.tree.map(jnp.asarray, setup.binding),
         config=MpmConfig(grid),
     )
-    return ReadyScene(scene, simulation, setup.time_step, setup.notes)
+    return ReadyScene(scene, simulation, setup.time_step, setup.notes, setup.pieces)
 
 
 def step_frame(

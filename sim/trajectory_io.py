@@ -10,12 +10,14 @@
 | `rest` [N, 3] | with deformation: where the particles are undeformed, metres |
 | `followers` [M] | with rest: Gaussians that follow particles; those of `index` do not |
 | `neighbours` [M, K], `weights` [M, K] | whom each follower follows, and how much |
+| `max_std` [], `parents` [Q] | with rest: long Gaussians that move were cut into pieces of that |
+| | standard deviation, metres; those after the scene's own are pieces of these (`needles.py`) |
 
 With `deformation` the moving points are particles, and those that are no Gaussian have -1 as their
 index. A scene of many Gaussians that follow a few particles takes a few megabytes this way.
 
-Axes: F frames, N moving Gaussians or particles, M followers, K neighbours, V vertices. float16 and
-float32 are read alike.
+Axes: F frames, N moving Gaussians or particles, M followers, K neighbours, Q pieces, V vertices.
+float16 and float32 are read alike.
 """
 
 import os
@@ -27,6 +29,7 @@ import numpy as np
 from render.files_io import read_arrays, replacing
 from render.gaussians import Gaussians
 from sim.carry import Binding, Neighbours, carry, find_neighbours, follow
+from sim.needles import Pieces, cut_to
 
 _SHAPES = {"means": (3,), "quats": (4,), "log_scales": (3,), "deformation": (3, 3)}
 _PARTNERS = {
@@ -35,6 +38,8 @@ _PARTNERS = {
     "followers": ("rest", "neighbours", "weights"),
     "neighbours": ("followers",),
     "weights": ("followers",),
+    "max_std": ("parents", "rest"),
+    "parents": ("max_std", "followers"),
 }
 _MAX_HALF = 6e4  # what float16 can say
 _WEIGHT_ERROR = 0.01  # of a sum of weights, once rounded
@@ -53,10 +58,37 @@ class Trajectory(NamedTuple):
     followers: np.ndarray | None = None  # [M] int32
     neighbours: np.ndarray | None = None  # [M, K] int32
     weights: np.ndarray | None = None  # [M, K]
+    max_std: np.ndarray | None = None  # []
+    parents: np.ndarray | None = None  # [Q] int32
+
+
+def cut_scene(scene: Gaussians, trajectory: Trajectory) -> Gaussians:
+    """Returns the scene with its long Gaussians cut as they were when it was simulated.
+
+    Raises:
+      ValueError: when that does not give the pieces that the trajectory moves.
+    """
+    if trajectory.parents is None:
+        return scene
+    owners = trajectory.index[trajectory.index >= 0]
+    moving = np.concatenate([owners, trajectory.followers])
+    moving = moving[moving < len(scene.means)]
+    found, pieces = cut_to(scene, moving, float(trajectory.max_std))
+    if not np.array_equal(pieces.parents, trajectory.parents):
+        raise ValueError(
+            f"expected the splats that were simulated, whose long Gaussians make "
+            f"{len(trajectory.parents)} pieces, found others, which make {len(pieces.parents)}"
+        )
+    return found
 
 
 def gaussians_of_frame(scene: Gaussians, trajectory: Trajectory, frame: int) -> Gaussians:
-    """Returns the scene as it is at a frame, its harmonics too where matter turns them."""
+    """Returns the scene as it is at a frame, its harmonics too where matter turns them.
+
+    Of many frames, let `cut_scene` cut the scene before.
+    """
+    if trajectory.parents is not None and not _is_cut(scene, trajectory):
+        scene = cut_scene(scene, trajectory)
     if trajectory.deformation is not None:
         return carry(scene, binding_of(trajectory), *_particles_at(trajectory, frame))
     moved = {
@@ -70,6 +102,10 @@ def gaussians_of_frame(scene: Gaussians, trajectory: Trajectory, frame: int) -> 
             for name, values in moved.items()
         }
     return scene.replace(**moved)
+
+
+def _is_cut(scene: Gaussians, trajectory: Trajectory) -> bool:
+    return len(trajectory.followers) and len(scene.means) > np.max(trajectory.followers)
 
 
 def vertices_of_frame(
@@ -109,7 +145,11 @@ def binding_of(trajectory: Trajectory) -> Binding:
 
 
 def trajectory_of(
-    seconds: np.ndarray, x: np.ndarray, F: np.ndarray, binding: Binding
+    seconds: np.ndarray,
+    x: np.ndarray,
+    F: np.ndarray,
+    binding: Binding,
+    pieces: Pieces | None = None,
 ) -> Trajectory:
     """Makes the trajectory of bound particles.
 
@@ -118,7 +158,9 @@ def trajectory_of(
       x: [F, N, 3] metres, in the space of the binding.
       F: [F, N, 3, 3] deformation gradients, likewise.
       binding: of a scene's Gaussians to the particles.
+      pieces: that the scene's long Gaussians were cut into.
     """
+    is_cut = pieces is not None and len(pieces.parents) > 0
     has_followers = len(binding.followers) > 0
     return Trajectory(
         seconds=np.float32(seconds),
@@ -129,6 +171,8 @@ def trajectory_of(
         followers=np.asarray(binding.followers) if has_followers else None,
         neighbours=np.asarray(binding.neighbours.index) if has_followers else None,
         weights=np.asarray(binding.neighbours.weights) if has_followers else None,
+        max_std=np.float64(pieces.max_std) if is_cut else None,
+        parents=pieces.parents if is_cut else None,
     )
 
 
@@ -193,6 +237,8 @@ def read_trajectory(path: str | os.PathLike, num_gaussians: int | None) -> Traje
             )
     if not seconds.size or seconds.ndim != 1 or not np.all(np.diff(seconds) > 0):
         raise ValueError(f"expected growing seconds of at least one frame, found others in {path}")
+    if "parents" in found:
+        num_gaussians = _with_pieces(found, num_gaussians, path)
     if index is not None and num_gaussians is not None:
         owners = index[index >= 0] if "deformation" in found else index
         if not _is_index(owners, num_gaussians) or np.any(index < -1):
@@ -204,6 +250,18 @@ def read_trajectory(path: str | os.PathLike, num_gaussians: int | None) -> Traje
     if "followers" in found and num_gaussians is not None:
         found |= _followers(found, num_gaussians, path)
     return Trajectory(**found)
+
+
+def _with_pieces(found: dict[str, np.ndarray], num_gaussians: int | None, path) -> int | None:
+    """Checks whose pieces there are, and returns how many Gaussians they make the scene have."""
+    parents, max_std = found["parents"], found["max_std"]
+    is_integer = np.issubdtype(parents.dtype, np.integer) and parents.ndim == 1
+    most = np.inf if num_gaussians is None else num_gaussians
+    if not is_integer or np.any((parents < 0) | (parents >= most)):
+        raise ValueError(f"expected parents among the Gaussians, found others in {path}")
+    if max_std.shape or not np.issubdtype(max_std.dtype, np.floating) or not max_std > 0:
+        raise ValueError(f"expected a number above 0 as max_std, found another in {path}")
+    return None if num_gaussians is None else num_gaussians + len(parents)
 
 
 def _num_moving(found: dict[str, np.ndarray], num_gaussians: int | None) -> int:

@@ -1,5 +1,6 @@
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -59,6 +60,49 @@ def test_floaters_do_not_make_the_subject_small():
     )
     assert found.extent < 1.3 * without.extent
     np.testing.assert_allclose(without.target, 0.0, atol=0.1)
+
+
+def joined(*parts):
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def guitar():
+    """A body of nine tenths of the mass, and a neck three times as long with a head at its end."""
+    body, neck = ball(3000), ball(400)
+    rng = np.random.default_rng(1)
+    place = np.stack([rng.uniform(0, 7, 400), *rng.normal(0, 0.1, (2, 400))], -1)
+    return joined(body, neck.replace(means=jnp.asarray(place, jnp.float32)))
+
+
+def extent(gaussians):
+    return frame(splat_subject(gaussians), 200, 200, (0.0, 90.0)).extent
+
+
+def test_a_long_limb_is_in_the_picture():
+    found = frame(splat_subject(guitar()), 200, 200, (0.0,))
+    (camera,) = views(found, (0.0,), 200, 200)
+    pixels, _ = project(camera, jnp.array([[-1.0, 0.0, 0.0], [6.9, 0.0, 0.0]]))
+    assert np.all((pixels > 5) & (pixels < 195))
+
+
+def test_what_surrounds_the_subject_is_no_limb():
+    rng = np.random.default_rng(2)
+    floor = ball(1500)
+    place = np.stack([*rng.uniform(-8, 8, (2, 1500)), np.full(1500, -1.0)], -1)
+    floor = floor.replace(means=jnp.asarray(place, jnp.float32))
+    assert extent(joined(ball(3000), floor)) < 3.0 * extent(ball(3000))  # the floor has 16
+
+
+@pytest.mark.parametrize("subject", [ball, guitar])
+def test_a_few_huge_gaussians_do_not_make_the_subject_a_dot(subject):
+    huge = ball(8)
+    huge = huge.replace(log_scales=jnp.full((8, 3), 3.0))
+    assert extent(joined(subject(), huge)) < 1.1 * extent(subject())
+
+
+def test_a_single_large_gaussian_is_a_subject():
+    one = ball(1).replace(log_scales=jnp.full((1, 3), 1.0))
+    assert extent(one) > 4.0
 
 
 def test_a_scene_that_nobody_can_see_is_refused():

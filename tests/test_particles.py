@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from render.gaussians import Gaussians, covariances
+from sim.conditions import make_conditions
 from sim.material import Material
 from sim.particles import (
     Placement,
@@ -101,6 +102,93 @@ def test_whose_up_counts(tmp_path):
     np.testing.assert_allclose(rotation(ours, up="y")[2], [0, 1, 0])
     np.testing.assert_allclose(rotation(our_scene(tmp_path, up="x"), up="y")[2], [1, 0, 0])
     np.testing.assert_allclose(rotation(theirs, up="y"), np.eye(3))
+
+
+@pytest.mark.parametrize("up", ["x", "-x", "y", "-y", "z", "-z"])
+@pytest.mark.parametrize("keys", [{}, {"rotation_degree": [90, 20], "rotation_axis": [0, 2]}])
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_up_that_is_wanted_goes_before_the_scene(tmp_path, up, keys, is_ours):
+    scene = our_scene(tmp_path, up="x") if is_ours else scene_of(tmp_path, **keys)
+    setup = prepare(scene, make_gaussians(block()), wanted_up=up)
+    rotation = np.asarray(setup.placement.rotation)
+    axis = np.zeros(3)
+    axis["xyz".index(up[-1])] = -1 if up.startswith("-") else 1
+    np.testing.assert_allclose(rotation @ axis, [0, 0, 1], atol=1e-6)
+    assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-5)
+    assert any(f"their {up} is up" in note for note in setup.notes)
+
+
+def test_a_run_says_where_it_lies_and_what_its_regions_hold(tmp_path):
+    region = {"point": [0.7, 1, 1], "size": [0.3, 1, 1]}
+    keys = {
+        "boundary_conditions": [
+            {"type": "enforce_particle_translation", **region, "velocity": [1, 0, 0]},
+            {"type": "cuboid", "point": [0, 0, 0], "size": [0.1] * 3, "velocity": [0, 0, 0]},
+        ],
+        "additional_material_params": [region | {"E": 1e5, "nu": 0.3, "density": 100}],
+    }
+    notes = "\n".join(prepare(scene_of(tmp_path, **keys), make_gaussians(block())).notes)
+    assert "lie from [0.5, 0.763, 0.895] to [1.5, 1.24, 1.11] m in the box of 2 m" in notes
+    assert "[0] (enforce_particle_translation) holds 500 of 1000 particles" in notes
+    assert "boundary_conditions[1] (cuboid) holds no particle, matter may come there" in notes
+    assert "additional_material_params[0] holds 500 of 1000 particles (50 %)" in notes
+
+
+def moved_mean(setup, scene):
+    """Velocity of the whole, m/s, once its impulses are over."""
+    mass = np.asarray(setup.material.density * setup.state.volume, np.float64)
+    x = np.asarray(setup.state.x)
+    conditions = make_conditions(scene.boundaries, (0, 0, 0), x, mass, setup.meant)
+    v = np.zeros((3, len(x)))
+    for push in conditions.on_particles:
+        span = float(push.end_time - push.start_time)
+        v += np.asarray(push.weight) * span * np.asarray(push.force[0])[:, None]
+    return (v * mass).sum(-1) / mass.sum(), v
+
+
+KICK = {"type": "particle_impulse", "force": [-0.2, 0.0, 0.1], "num_dt": 2}
+PART = KICK | {"point": [0.7, 1, 1], "size": [0.31, 1, 1]}
+
+
+@pytest.mark.parametrize("kicks", [[KICK], [PART]], ids=["all", "part"])
+def test_thinning_does_not_change_what_an_impulse_does(tmp_path, kicks):
+    """A block twice as dense at one end, as captures are."""
+    places = np.concatenate([block(spacing=0.025), block((0.5, 0.5, 0.25), 0.02, (0.25, 0, 0))])
+    scene, gaussians = scene_of(tmp_path, boundary_conditions=kicks), make_gaussians(places)
+    whole = prepare(scene, gaussians)
+    assert whole.meant is None
+    expected, v = moved_mean(whole, scene)
+    assert np.linalg.norm(expected) > 1e-3
+    for share in (0.25, 0.03):
+        few = prepare(scene, gaussians, max_particles=int(share * len(places)))
+        found, moved = moved_mean(few, scene)
+        if kicks == [KICK]:
+            np.testing.assert_allclose(found, expected, rtol=0.01)
+        mass = np.asarray(few.state.volume)
+        is_pushed = np.any(moved != 0, 0)
+        whole_mass, was_pushed = np.asarray(whole.state.volume), np.any(v != 0, 0)
+        np.testing.assert_allclose(
+            (moved * mass)[:, is_pushed].sum(-1) / mass[is_pushed].sum(),
+            (v * whole_mass)[:, was_pushed].sum(-1) / whole_mass[was_pushed].sum(),
+            rtol=0.01,
+        )
+    coarse = dataclasses.replace(scene, n_grid=24)  # as the viewer has it
+    few = prepare(coarse, gaussians, max_particles=len(places) // 33)
+    if kicks == [KICK]:
+        np.testing.assert_allclose(moved_mean(few, coarse)[0], expected, rtol=0.01)
+
+
+def test_long_gaussians_are_cut_to_the_particles_spacing_and_follow(tmp_path):
+    gaussians = make_gaussians(block((1.0, 0.2, 0.2)), sigma=0.01)
+    gaussians = gaussians.replace(log_scales=gaussians.log_scales.at[::7, 0].set(math.log(0.5)))
+    setup = prepare(our_scene(tmp_path, scale=2.0, up="z"), gaussians)
+    spacing = np.median(setup.state.volume) ** (1 / 3) / float(setup.placement.scale)
+    stds = np.exp(np.asarray(setup.gaussians.log_scales)).max(-1)
+    assert stds.max() <= spacing and len(stds) > len(gaussians.means)
+    num_old = len(gaussians.means)
+    np.testing.assert_array_equal(setup.gaussians.means[:num_old], gaussians.means)
+    assert set(range(num_old, len(stds))) <= set(np.asarray(setup.binding.followers).tolist())
+    assert any("long Gaussians into" in note for note in setup.notes)
 
 
 def test_the_way_into_the_box_and_back(tmp_path):

@@ -101,14 +101,14 @@ def small(path, max_particles=500):
     ids=lambda path: path.stem,
 )
 def test_scenes_of_physgaussian_run_on_a_stand_in(path, monkeypatch):
-    from sim import particles
+    from sim import particles, upright
 
     scene = read_scene_file(path)
     cube = shapes.shape("cube")
     if scene.sim_area is not None:  # theirs are of other objects: the middle of it, and around
         low, high = np.reshape(scene.sim_area, (3, 2)).T
         places = cube.means * 0.55 * np.min(high - low) + (low + high) / 2
-        cube = cube.replace(means=np.float32(places @ particles._rotation(scene, None)))
+        cube = cube.replace(means=np.float32(places @ upright.rotation_into_box(scene, None, None)))
     monkeypatch.setattr(
         particles, "_draw_filled", lambda gaussians, placement, x, owner: (gaussians, owner)
     )

@@ -439,7 +439,7 @@ def small(names=FIELDS, num_rows=2, **settings):
     return ply(names, np.zeros([num_rows, len(names)]), **settings)
 
 
-CUBE = b"ply\nformat ascii 1.0\nelement vertex 0\nelement face 0\nend_header\n"
+ODD_FORMAT = b"ply\nformat utf8 1.0\nelement vertex 0\nend_header\n"
 MESH = (
     b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty float x\n"
     b"property float y\nproperty float z\nelement face 1\n"
@@ -449,14 +449,17 @@ SH = ["element sh 2", *(f"property uchar f_rest_{i}" for i in range(9))]
 SPZ = spz(bytes(20))
 LARGE = spz(np.random.default_rng(0).bytes(20_000), count=1000)
 REFUSED = {
-    "nothing": (b"", "expected splats as .ply or .spz, found b''"),
-    "text": (b"hello, hello", "expected splats as .ply or .spz, found b'hello, h'"),
-    "picture": (b"\x89PNG\r\n\x1a\n" * 9, "expected splats as .ply or .spz"),
-    "pickle": (b"\x80\x04cos\nsystem\n", "expected splats as .ply or .spz"),
+    "nothing": (b"", "expected splats as .ply, .spz or .splat, found b''"),
+    "text": (b"hello, hello", "expected splats as .ply, .spz or .splat, found b'hello, h'"),
+    "picture": (b"\x89PNG\r\n\x1a\n" * 9, "expected splats, found a picture (PNG)"),
+    "pickle": (b"\x80\x04cos\nsystem\n", "expected splats as .ply, .spz or .splat"),
     "mesh": (MESH, "expected splats, found a mesh"),
     "endless header": (b"ply\n" + b"comment\n" * 99, "expected a header of .ply, found no end"),
-    "no format": (b"ply\nelement vertex 0\nend_header\n", "expected a binary .ply, found no"),
-    "text format": (CUBE, "expected a binary .ply, found format ascii 1.0"),
+    "no format": (
+        b"ply\nelement vertex 0\nend_header\n",
+        "expected .ply in binary or ascii, found no format",
+    ),
+    "text format": (ODD_FORMAT, "in binary or ascii, found format utf8 1.0"),
     "odd line": (small(lines=["elephant"]), "expected a header of .ply, found the line 'eleph"),
     "bad count": (small(count="-2"), "found the line 'element vertex -2'"),
     "bad type": (small(lines=["element a 1", "property half b"]), "line 'property half b'"),
@@ -468,6 +471,10 @@ REFUSED = {
     "rest from 1": (
         small([*FIELDS, *(f"f_rest_{i + 1}" for i in range(9))]),
         "properties f_rest_0",
+    ),
+    "rest of degree 4": (
+        small([*FIELDS, *(f"f_rest_{i}" for i in range(72))]),
+        "expected harmonics of degree 0 to 3, found degree 4",
     ),
     "truncated": (small()[:-1], "expected 112 bytes of element vertex, found 111"),
     "lying": (small(count=10**12), "expected 56000000000000 bytes of element vertex, found 112"),
@@ -496,8 +503,8 @@ REFUSED = {
     "half a gzip": (SPZ[:14], "expected .spz, found something else"),
     "broken gzip": (SPZ[:10] + b"\xff" * 20, "expected .spz, found broken compression"),
     "wrong checksum": (LARGE[:-8] + bytes(8), "expected .spz, found broken compression"),
-    "version 1": (spz(bytes(99), version=1), "version 2 or 3, found version 1"),
-    "version 4": (b"NGSP\x04\0\0\0" + bytes(24), "version 2 or 3, found version 4"),
+    "version 5": (spz(bytes(99), version=5), "version 1 to 4, found version 5"),
+    "version 6": (b"NGSP\x06\0\0\0" + bytes(24), "version 1 to 4, found version 6"),
     "degree 4": (spz(bytes(99), degree=4), "expected harmonics of degree 0 to 3, found degree 4"),
     "truncated spz": (spz(bytes(19)), "expected 36 bytes in .spz, found 35"),
     "lying spz": (spz(bytes(20), count=2**32 - 1, degree=3), "bytes in .spz, found 36"),
@@ -512,7 +519,8 @@ def test_what_is_no_splat_file_is_refused_in_one_line(tmp_path, case):
     with pytest.raises(ValueError) as error:
         read_splats(path)
     message = str(error.value)
-    assert reason in message and message.endswith(f" in {path}") and "\n" not in message
+    assert reason in message and f" in {path}" in message and "\n" not in message
+    assert message.endswith(f" in {path}") or f" in {path}: " in message
 
 
 def test_no_file_is_refused(tmp_path):

@@ -4,11 +4,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from render.gaussians import Gaussians, covariances, move_gaussians
-from sim.carry import find_neighbours
+from sim.carry import bind, carry, find_neighbours
+from sim.needles import cut
 from sim.trajectory_io import (
     Trajectory,
+    cut_scene,
     gaussians_of_frame,
     read_trajectory,
+    trajectory_of,
     vertices_of_frame,
     write_trajectory,
 )
@@ -48,6 +51,36 @@ def test_all_move_where_none_is_named():
     np.testing.assert_array_equal(at.means, moves().means[1])
     np.testing.assert_array_equal(at.log_scales, 0.5)
     np.testing.assert_array_equal(at.quats, 1.0)
+
+
+def long_scene(seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = (12, 3), (12, 4), (12, 3), (12,), (12, 4, 3)
+    return Gaussians(*(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes))
+
+
+def test_long_gaussians_are_cut_again_as_they_were(tmp_path):
+    whole, moving = long_scene(), np.arange(2, 9)
+    drawn, pieces = cut(whole, moving, 0.9)
+    assert len(pieces.parents)
+    rest, owners = np.asarray(whole.means)[2:6], np.arange(2, 6)
+    followers = np.concatenate([np.arange(6, 9), 12 + np.arange(len(pieces.parents))])
+    binding = bind(drawn.means, owners, followers, rest)
+    F = np.tile(np.diag([1.0, 2.0, 0.5]).astype(np.float32), (2, 4, 1, 1))
+    x = np.stack([rest, rest + 1.0])
+    write_trajectory(tmp_path / "a.npz", trajectory_of(np.arange(2), x, F, binding, pieces))
+    trajectory = read_trajectory(tmp_path / "a.npz", 12)
+    found = gaussians_of_frame(whole, trajectory, 1)
+    expected = carry(drawn, binding, x[1], F[1])
+    np.testing.assert_allclose(found.means, expected.means, atol=5e-3)
+    np.testing.assert_allclose(found.log_scales, expected.log_scales, atol=5e-3)
+    np.testing.assert_array_equal(found.logit_opacities, drawn.logit_opacities)
+    again = gaussians_of_frame(cut_scene(whole, trajectory), trajectory, 1)
+    np.testing.assert_array_equal(found.means, again.means)
+    with pytest.raises(ValueError, match="expected the splats that were simulated"):
+        cut_scene(long_scene(1), trajectory)
+    with pytest.raises(ValueError, match="expected parents among the Gaussians, found others"):
+        read_trajectory(tmp_path / "a.npz", 5)
 
 
 def turning(num_particles=20, num_followers=30, frames=3, k=4, degree=1):

@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 import socket
 import time
+import types
 
 import browser
 import commands
@@ -20,7 +21,7 @@ from render.mesh import Mesh
 from scripts.shell.shown import MovingShown, SplatsShown
 from scripts.viewing.layers import splat_fields
 from scripts.viewing.play_panel import PlayPanel, playing_scene
-from scripts.viewing.viewer import Viewer, camera_of, following_frame
+from scripts.viewing.viewer import Start, Viewer, camera_of, following_frame, start_for
 from sim import trajectory_io
 from sim.motion import floor_height
 from sim.play import Play, make_playable
@@ -157,6 +158,23 @@ def test_a_still_is_taken_from_where_the_page_looks():
     expected = perspective_camera((1, 2, 3), (0.2, 0.1, 0), 1080, 720, fov_degrees=40.0)
     points = np.random.default_rng(0).normal(size=(5, 3))
     np.testing.assert_allclose(project(ours, points)[0], project(expected, points)[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("aspect", [0.45, 0.8, 1.0, 1.7])
+def test_in_a_narrow_picture_the_subject_stands_at_the_top_and_whole(aspect):
+    fov, extent = np.radians(30), 2.0
+    distance = 0.5 * extent / np.tan(0.5 * fov)
+    up, away = np.array([0.0, 0.0, 1.0]), np.array([0.6, -0.8, 0.0])
+    start = start_for(Start(distance * away, np.zeros(3), up, extent), aspect)
+    camera = types.SimpleNamespace(aspect=aspect, fov=fov, **start._asdict(), up_direction=up)
+    ours = camera_of(camera)
+    right = np.cross(up, away)
+    corners = [u * right + v * up for u in (-1, 1) for v in (-1, 1)]
+    local = np.array(corners) @ ours.rotation.T + ours.translation
+    x, y = (local[:, :2] / local[:, 2:] * ours.focal + ours.center).T
+    assert x.min() > -3 and x.max() < ours.width + 3
+    assert abs(y.min()) < 3 or aspect > 1.0
+    assert y.max() <= ours.height * min(aspect, 1.0) + 3
 
 
 @needs_viser

@@ -20,7 +20,13 @@ from render.splat import splat_frames
 from scripts.shell import command
 from scripts.shell.scenes import frames_in_time
 from sim.carry import find_neighbours
-from sim.trajectory_io import Trajectory, gaussians_of_frame, read_trajectory, vertices_of_frame
+from sim.trajectory_io import (
+    Trajectory,
+    cut_scene,
+    gaussians_of_frame,
+    read_trajectory,
+    vertices_of_frame,
+)
 
 _PLACES = 8  # of what moves, that a picture is framed for
 Color = tuple[float, float, float]
@@ -92,9 +98,8 @@ class SplatsShown(NamedTuple):
         return read_trajectory(path, len(self.gaussians.means))
 
     def moments(self, trajectory: Trajectory) -> Callable[[int], Self]:
-        return lambda frame: self._replace(
-            gaussians=gaussians_of_frame(self.gaussians, trajectory, frame)
-        )
+        scene = cut_scene(self.gaussians, trajectory)
+        return lambda frame: self._replace(gaussians=gaussians_of_frame(scene, trajectory, frame))
 
     @staticmethod
     def film(

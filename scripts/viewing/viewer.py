@@ -24,6 +24,8 @@ _SHOWN_RADIUS = 10.0  # the page's lengths are parts of the subject
 _PORTS_TRIED = 50
 _AMBIENT = 2.7
 _STILL_HEIGHT = 720  # pixels
+_SETTLES = 4.0  # seconds within which a new page finds out how much room its panel leaves
+_LOOKS = 16  # at that, meanwhile
 _LAST_STANDS = 0.5  # seconds, before the first frame follows
 
 
@@ -41,6 +43,7 @@ class Viewer:
         self.gui = self.server.gui
         # Sharing would send the scene to a server elsewhere.
         self.gui.configure_theme(show_logo=False, show_share_button=False)
+        self.gui.main_panel.dock_right()  # beside the picture: over it, it hides what is shown
         self.layers = []
         self.now: dict[int, Callable[[], Shown]] = {}  # how those that move are at this time
         self.subject = framing.join([scene.subject for scene in shown])
@@ -50,6 +53,7 @@ class Viewer:
         self._add_panel(up)
         self._set_up(up)
         self._set_background(background)
+        self.server.on_client_connect(self._fit)
 
     def _add_scenes(self) -> None:
         for number, scene in enumerate(self.shown):
@@ -92,7 +96,7 @@ class Viewer:
         eye = self.unit * (-np.asarray(view.translation) @ np.asarray(view.rotation))
         target = self.unit * found.target
         distance = self.unit * framing.distance_of(found.extent)
-        self.start = {"position": eye, "look_at": target, "up": direction}
+        self.start = Start(eye, target, direction, self.unit * found.extent)
         start = self.server.initial_camera
         start.position, start.look_at, start.up = eye, target, direction
         start.fov, start.near = np.radians(DEFAULT_FOV_DEGREES), 0.01 * distance
@@ -100,11 +104,22 @@ class Viewer:
         for client in self.server.get_clients().values():
             self._reset(client)
 
+    def _fit(self, client) -> None:
+        """Moves the camera of a new page to suit a picture that is higher than wide."""
+        fitted = 1.0
+        for _ in range(_LOOKS):
+            time.sleep(_SETTLES / _LOOKS)
+            aspect = min(client.camera.aspect, 1.0)
+            if abs(aspect - fitted) > 0.01:
+                self._reset(client)
+                fitted = aspect
+
     def _reset(self, client) -> None:
+        start = start_for(self.start, client.camera.aspect)
         with client.atomic():
-            client.camera.up_direction = self.start["up"]
-            client.camera.position = self.start["position"]
-            client.camera.look_at = self.start["look_at"]
+            client.camera.up_direction = start.up
+            client.camera.position = start.position
+            client.camera.look_at = start.look_at
 
     def _save(self, client) -> None:
         """Has our renderer draw what the page shows: its splats, or else its first mesh."""
@@ -161,6 +176,31 @@ class Viewer:
             self.clock = now - left / self.time.speed.value
         if following != frame:
             self.time.slider.value = following
+
+
+class Start(NamedTuple):
+    """Where the page's camera stands at first; lengths of the page."""
+
+    position: np.ndarray  # [3]
+    look_at: np.ndarray  # [3]
+    up: np.ndarray  # [3]
+    extent: float  # of the subject's plane that the picture's shorter side shows
+
+
+def start_for(start: Start, aspect: float) -> Start:
+    """Returns where to stand for a picture of that width over height, its lens over the height.
+
+    In a narrow one the subject is as wide as the picture and stands at its top: the panel of a
+    narrow page lies over the bottom.
+    """
+    if aspect >= 1.0:
+        return start
+    away = (start.position - start.look_at) / aspect
+    side = np.cross(start.up, away)
+    top = np.cross(away, side)
+    drop = 0.5 * (1.0 / aspect - 1.0) * start.extent * top / np.linalg.norm(top)
+    look_at = start.look_at - drop
+    return start._replace(position=look_at + away, look_at=look_at)
 
 
 class _Time(NamedTuple):
