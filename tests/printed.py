@@ -148,7 +148,7 @@ def _painted(path: pathlib.Path) -> None:
     model = assets.load_model("default")
     paths = rule.path_points(np.asarray(model.mean, float), model.path_vertices, model.path_weights)
     camera = drawn.view_camera(model, 40.0, 0.0, SIZE)
-    stroke, _ = drawn.project(camera, drawn.spline_through(np.asarray(paths[12])))
+    stroke, _ = drawn.project_orthographic(camera, drawn.spline_through(np.asarray(paths[12])))
     with Image.open(path.with_name("side.png")) as file:
         picture = file.convert("RGB")
     ImageDraw.Draw(picture).line([tuple(xy) for xy in stroke], fill=(0, 160, 60), width=5)
