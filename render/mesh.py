@@ -67,6 +67,7 @@ def _area_vectors(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
 
 def apply(subdivision: Subdivision, attributes: jax.Array) -> jax.Array:
     """Carries vertex attributes [V, C] over to the refined mesh, [V', C]."""
+    attributes = jnp.asarray(attributes)
     rows = attributes.at[subdivision.column].get(mode="promise_in_bounds")
     return jax.ops.segment_sum(
         subdivision.weight.astype(attributes.dtype)[:, None] * rows,

@@ -163,12 +163,12 @@ def test_texture_coordinates_follow_their_triangles_and_keep_seams():
     vertices, triangles = grid_mesh(3)
     # Each triangle has texture coordinates of its own: a seam along every edge.
     uvs = vertices[triangles].reshape(-1, 2) / 2 + np.repeat(np.arange(8), 3)[:, None]
-    mesh = Mesh(
-        jnp.array(np.pad(vertices, [(0, 0), (0, 1)])),
-        jnp.array(triangles),
-        colors=jnp.array(np.linspace(0, 1, 27).reshape(9, 3), jnp.float32),
-        uvs=jnp.array(uvs),
-        uv_triangles=jnp.arange(24).reshape(8, 3),
+    mesh = Mesh(  # on the host, as a file's or a notebook's
+        np.pad(vertices, [(0, 0), (0, 1)]),
+        triangles,
+        colors=np.linspace(0, 1, 27, dtype=np.float32).reshape(9, 3),
+        uvs=uvs,
+        uv_triangles=np.arange(24).reshape(8, 3),
     )
     fine = subdivide_mesh(mesh, 2)
     assert fine.triangles.shape == fine.uv_triangles.shape == (128, 3)
