@@ -1,7 +1,10 @@
 """Draws one picture after another, for scripts: enough room for each, and all cores at work."""
 
 import collections
+import contextlib
 import itertools
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import TypeVar
@@ -12,6 +15,9 @@ from render.image import RenderOutput
 
 View = TypeVar("View")
 Output = TypeVar("Output")
+
+_AHEAD = 64  # pictures that wait to be taken
+_PATIENCE = 0.1  # seconds between looks at whether anybody still waits
 
 
 def round_capacity(needed: float) -> int:
@@ -88,3 +94,49 @@ def draw_frames(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+@contextlib.contextmanager
+def drawn_ahead(pictures: Iterable[Output]) -> Iterator[Iterator[Output]]:
+    """Draws in the background from here on, whatever the block does meanwhile.
+
+    Args:
+      pictures: what is drawn as it is taken, such as `draw_frames` gives.
+
+    Yields:
+      The same pictures in their order; an error of theirs comes where the next one would.
+    """
+    drawn: queue.Queue = queue.Queue(_AHEAD)
+    is_over = threading.Event()
+
+    def put(item: tuple) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                return drawn.put(item, timeout=_PATIENCE)
+
+    def work() -> None:
+        try:
+            for picture in pictures:
+                if is_over.is_set():
+                    return
+                put((picture, None))
+            put((None, StopIteration()))
+        except BaseException as error:
+            put((None, error))
+
+    def taken() -> Iterator[Output]:
+        while True:
+            picture, error = drawn.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield picture
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield taken()
+    finally:
+        is_over.set()
+        worker.join()

@@ -49,13 +49,14 @@ def main() -> None:
     with command.progress("landmarks"):
         points = landmarks.detect_landmarks(photo)
     made = maker.make(photo, points)
-    with filling_folder(out, _LATER, "the head") as folder:
-        image_io.write_image(folder / "photo.jpg", photo)
-        head_io.write_head(folder, made, maker)
-        head_io.write_config(folder, maker, photo=_PHOTO.value, seed=_SEED.value)
-        names = [path.name for path in folder.iterdir()]
+    with head_io.drawn_turntable(made, maker) as frames:
+        with filling_folder(out, _LATER, "the head") as folder:
+            image_io.write_image(folder / "photo.jpg", photo)
+            head_io.write_head(folder, made, maker)
+            head_io.write_config(folder, maker, photo=_PHOTO.value, seed=_SEED.value)
+            names = [path.name for path in folder.iterdir()]
+        head_io.write_turntable(out, frames, maker)
     with stopping.keeping(lambda: f"the head in {out}"):
-        head_io.write_turntable(out, made, maker)
         write_jelly(out)
         write_page(out, made, [*names, head_io.TURNTABLE, *_JELLY_FILES])
     command.say(f"wrote {out / _PAGE}: {head_io.summary(made)}")

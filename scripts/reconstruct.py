@@ -304,18 +304,19 @@ def list_faces(task: Task) -> None:
 
 def write(task: Task, made: head.Head, maker: head.HeadMaker) -> None:
     """Writes the files of a head."""
-    with filling_folder(task.out, [head_io.TURNTABLE]) as folder:
-        head_io.write_head(folder, made, maker)
-        head_io.write_config(
-            folder,
-            maker,
-            photo=task.photo,
-            landmarks=task.landmarks,
-            face=int(_FACE.value),
-            same_person=_SAME_PERSON.value,
-            seed=_SEED.value,
-        )
-    head_io.write_turntable(task.out, made, maker)
+    with head_io.drawn_turntable(made, maker) as frames:
+        with filling_folder(task.out, [head_io.TURNTABLE]) as folder:
+            head_io.write_head(folder, made, maker)
+            head_io.write_config(
+                folder,
+                maker,
+                photo=task.photo,
+                landmarks=task.landmarks,
+                face=int(_FACE.value),
+                same_person=_SAME_PERSON.value,
+                seed=_SEED.value,
+            )
+        head_io.write_turntable(task.out, frames, maker)
     command.say(f"wrote {task.out}: {head_io.summary(made)}")
 
 

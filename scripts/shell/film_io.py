@@ -30,7 +30,7 @@ def write_film(
 
     Args:
       video: .mp4 to write.
-      pictures: [H, W, 3] each; what lies outside [0, 1] is clipped.
+      pictures: [H, W, 3] each, uint8 or float; what lies outside [0, 1] is clipped.
       total: how many pictures there are.
       fps: pictures per second.
       label: of the progress bar.
@@ -50,7 +50,9 @@ def write_film(
             nonlocal count
             pending = iter(pictures)
             while not stop and (picture := next(pending, None)) is not None:
-                picture = np.clip(np.asarray(picture), 0.0, 1.0)
+                picture = np.asarray(picture)
+                if picture.dtype != np.uint8:
+                    picture = np.clip(picture, 0.0, 1.0)
                 if sheet is not None and count % every == 0:
                     on_sheet.append(picture)
                 if count in keep:

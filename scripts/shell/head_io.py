@@ -1,13 +1,17 @@
 """A head becomes files: meshes, splats, pictures, a turntable, and the reports on them."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from recon import bind, landmarks, landmarks_io
 from render import files_io, image_io, mesh_io, rasterize, splat_io
 from render.camera import orbit
-from render.image import RenderOutput
+from render.frames import drawn_ahead
+from render.image import RenderOutput, to_bytes
 from render.mesh import Mesh
 from scripts.shell import command, pictures, stopping
 from scripts.shell.film_io import write_film
@@ -41,11 +45,22 @@ def write_head(folder: pathlib.Path, head: Head, maker: HeadMaker) -> None:
     files_io.write_json(folder / "fit.json", fit_report(head, maker))
 
 
-def write_turntable(folder: pathlib.Path, head: Head, maker: HeadMaker) -> None:
-    """Films a head whose files are in the folder, unless the film is to be left out."""
+@contextlib.contextmanager
+def drawn_turntable(head: Head, maker: HeadMaker) -> Iterator[Iterator[np.ndarray]]:
+    """Draws the frames of a head's film in the background, while the block writes its files."""
+    config = maker.config
+    frames = turntable(head.mesh, config.frames, config.size) if config.frames else ()
+    with drawn_ahead(to_bytes(np.asarray(view.rgb)) for view in frames) as drawn:
+        yield drawn
+
+
+def write_turntable(folder: pathlib.Path, frames: Iterator[np.ndarray], maker: HeadMaker) -> None:
+    """Films a head whose files are in the folder, unless the film is to be left out.
+
+    `frames` are those of `drawn_turntable`.
+    """
     config = maker.config
     if config.frames:
-        frames = (view.rgb for view in turntable(head.mesh, config.frames, config.size))
         with stopping.keeping(lambda: f"the head in {folder}"):
             write_film(folder / TURNTABLE, frames, config.frames, _FPS, label="turntable")
 
