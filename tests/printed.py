@@ -12,6 +12,7 @@ from typing import NamedTuple
 import commands
 import jax
 import numpy as np
+import pillow_heif
 import skimage.data
 from PIL import Image, ImageDraw
 
@@ -100,6 +101,10 @@ def _photo(path: pathlib.Path) -> None:
     Image.fromarray(skimage.data.astronaut()).save(path)
 
 
+def _heic(path: pathlib.Path) -> None:
+    pillow_heif.from_pillow(Image.fromarray(skimage.data.astronaut())).save(path)
+
+
 def _two_faces(path: pathlib.Path) -> None:
     photo = skimage.data.astronaut()
     Image.fromarray(np.concatenate([photo, photo[:, ::-1]], 1)).save(path)
@@ -158,6 +163,8 @@ def _painted(path: pathlib.Path) -> None:
 # What a reader brings: name -> what makes a stand-in at a path.
 OWN = {
     **dict.fromkeys(["me.jpg", "a.jpg", "b.jpg"], _photo),
+    "b.heic": _heic,
+    "holiday/*.jpg": lambda path: _photo(path.with_name("one.jpg")),
     "family.jpg": _two_faces,
     "me.pts": _points,
     **dict.fromkeys(["flowers.ply", "ficus.ply", "playbot.ply"], _splats),
