@@ -30,6 +30,7 @@ _MAX_RESIDENT_BYTES = 1.4e9
 
 def pytest_configure() -> None:
     os.environ.setdefault("XLA_FLAGS", _XLA_FLAGS)  # read when the first array is made
+    os.environ["XDG_CACHE_HOME"] = str(_PROGRAMS.parent / "user")  # the user's own is left alone
     for name, value in _CACHE_SETTINGS.items():
         os.environ.setdefault(name.upper(), str(value))
         jax.config.update(name, type(value)(os.environ[name.upper()]))

@@ -23,6 +23,7 @@ from render.camera import Camera
 from render.image import as_picture
 from render.mesh import Mesh, subdivide_mesh
 from scripts.shell import command, doubt
+from scripts.shell.prepared_io import prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +112,11 @@ class HeadMaker:
 
     @functools.cached_property
     def _fit_model(self) -> Future[FitModel]:
-        return self._worker.submit(fit.prepare, self.model)
+        return self._worker.submit(prepared, fit.prepare, self.model)
 
     @functools.cached_property
     def _painted_model(self) -> Future[PaintedModel]:
-        return self._worker.submit(texture.prepare, self.model, self._texture_config)
+        return self._worker.submit(prepared, texture.prepare, self.model, self._texture_config)
 
     def make(
         self, photo: np.ndarray | None, points: np.ndarray, score: float | None = None
