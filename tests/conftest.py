@@ -5,6 +5,7 @@ import gc
 import math
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -29,6 +30,10 @@ _MAX_RESIDENT_BYTES = 1.4e9
 
 
 def pytest_configure() -> None:
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("XLA_FLAGS", _XLA_FLAGS)  # read when the first array is made
     os.environ["XDG_CACHE_HOME"] = str(_PROGRAMS.parent / "user")  # the user's own is left alone
     for name, value in _CACHE_SETTINGS.items():
