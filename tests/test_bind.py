@@ -102,6 +102,7 @@ def test_covariances_are_those_of_the_edges_and_the_thickness():
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_turned_mesh_looks_like_the_mesh_from_a_turned_camera():
     mesh = ball()
     binding = bind(mesh, BindConfig(max_edge=0.01))

@@ -94,6 +94,7 @@ def test_colours_turn_with_the_rotation_alone():
         np.testing.assert_allclose(moved.harmonics, expected.harmonics, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_turned_scene_looks_as_from_a_turned_camera():
     scene = splats(degree=3, dtype=np.float32)
     scene = scene.replace(means=0.3 * scene.means, harmonics=0.3 * scene.harmonics)
@@ -278,6 +279,7 @@ def test_a_scene_moves_by_the_binding_of_its_gaussians():
             assert turned.max((1, 2)).min() > 0.01
 
 
+@pytest.mark.slow
 def test_a_whole_scene_is_differentiable():
     scene = splats(6, dtype=np.float32)
     rest = np.float32(cloud(10))

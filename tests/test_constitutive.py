@@ -91,7 +91,12 @@ def norm(a):
     return np.sqrt((a**2).sum((1, 2)))
 
 
-@pytest.mark.parametrize("name", LAWS)
+def some_slow(*slow):
+    """All laws; those named take long to compile and much like another."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in LAWS]
+
+
+@pytest.mark.parametrize("name", some_slow("hencky", "metal", "plasticine"))
 def test_the_stress_is_the_derivative_of_the_energy(name):
     F = turned(
         np.concatenate([random_stretches(0.3)[:12], random_stretches(1.0)[12:] * [1, 1, -0.5]])
@@ -315,11 +320,6 @@ def derivatives(name):
     return quick_jit(function), quick_jit(back)
 
 
-def some_slow(*slow):
-    """All laws; those named take long to compile and much like another."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in LAWS]
-
-
 def inputs_of(name, dtype=np.float64):
     """F at random, equal, at rest and on both sides of yielding; C, properties and history."""
     rng = np.random.default_rng(7)
@@ -341,7 +341,7 @@ def inputs_of(name, dtype=np.float64):
     return (F, C, properties(name, dtype=dtype), jnp.asarray(history, dtype))
 
 
-@pytest.mark.parametrize("name", some_slow("hencky", "metal", "foam", "plasticine"))
+@pytest.mark.parametrize("name", some_slow("hencky", "metal", "foam", "snow", "plasticine"))
 def test_derivatives_in_all_inputs_match_finite_differences(name):
     rng = np.random.default_rng(11)
     with jax.enable_x64(True):

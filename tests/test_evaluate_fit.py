@@ -79,6 +79,7 @@ def test_the_figures_are_drawn(evaluated):
         assert picture.shape[1] > 800 and len(np.unique(picture[..., 0])) > 50, name
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(evaluated):
     folder, _ = evaluated
     before = report_of(folder)

@@ -167,6 +167,7 @@ def test_the_ruler_of_hidden_eyes_turns_and_grows_with_the_face(points):
     np.testing.assert_allclose(turned, 3.0 * ruler, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.compiles
 def test_where_hidden_points_would_be_does_not_move_the_fit(default_model, points):
     config, model = fit.METHODS["robust"], fit.prepare(default_model)

@@ -208,6 +208,7 @@ def test_gradients_match_finite_differences_through_contact():
                 assert abs(float(found.ravel()[k]) - expected) < 1e-4 * abs(expected)
 
 
+@pytest.mark.slow
 def test_stiffness_is_found_again_from_a_motion():
     """Ten times too soft and too stiff; the slope that leads back is the simulator's own."""
     end, _ = small_fall(np.float32)

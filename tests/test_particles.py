@@ -150,7 +150,10 @@ KICK = {"type": "particle_impulse", "force": [-0.2, 0.0, 0.1], "num_dt": 2}
 PART = KICK | {"point": [0.7, 1, 1], "size": [0.31, 1, 1]}
 
 
-@pytest.mark.parametrize("kicks", [[KICK], [PART]], ids=["all", "part"])
+@pytest.mark.parametrize(
+    "kicks",
+    [pytest.param([KICK], marks=pytest.mark.slow, id="all"), pytest.param([PART], id="part")],
+)
 def test_thinning_does_not_change_what_an_impulse_does(tmp_path, kicks):
     """A block twice as dense at one end, as captures are."""
     places = np.concatenate([block(spacing=0.025), block((0.5, 0.5, 0.25), 0.02, (0.25, 0, 0))])

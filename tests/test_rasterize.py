@@ -92,7 +92,12 @@ def random_scene(seed, count=60):
 
 
 @pytest.mark.parametrize(
-    ("kind", "cull"), [("perspective", False), ("orthographic", False), ("perspective", True)]
+    ("kind", "cull"),
+    [
+        ("perspective", False),
+        pytest.param("orthographic", False, marks=pytest.mark.slow),
+        ("perspective", True),
+    ],
 )
 def test_rasterize_agrees_with_the_reference(kind, cull):
     camera, config = camera_of(kind), RasterizeConfig(cull_back_faces=cull)

@@ -66,7 +66,10 @@ def exact_jacobian(model, start, seen, config, unknowns):
     return jax.jit(lambda u: residuals.jacobian(u, model, start, seen, config))(unknowns)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("robust", "chain"))) for n in VARIANTS],
+)
 @pytest.mark.usefixtures("x64")
 def test_jacobian_equals_float64_finite_differences_in_every_block(model, name):
     config = VARIANTS[name]
@@ -78,7 +81,7 @@ def test_jacobian_equals_float64_finite_differences_in_every_block(model, name):
     np.testing.assert_allclose(found, np.stack(differences, 1), rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["spline", "robust"])
+@pytest.mark.parametrize("name", [pytest.param("spline", marks=pytest.mark.slow), "robust"])
 @pytest.mark.usefixtures("x64")
 def test_structured_jacobian_equals_plain_autodiff(model, name):
     config = VARIANTS[name]

@@ -215,6 +215,7 @@ def test_a_simulation_is_a_pytree_of_the_splats_own_space(tmp_path):
     np.testing.assert_allclose(several[1], alone, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_clip_is_its_pictures_and_grows_its_room(tmp_path):
     one = falling(tmp_path, count=200, n_grid=16).simulation
     clip = clip_at(one, roll_clip(one.replace(dt=jnp.float32(1e-3)), 40, 3))
@@ -234,6 +235,7 @@ def test_a_clip_is_its_pictures_and_grows_its_room(tmp_path):
     assert np.abs(found.rgb[2] - found.rgb[0]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_advance_takes_the_steps_of_rollout(tmp_path):
     one = falling(tmp_path, count=100, n_grid=16).simulation
     arguments = one.state, one.material, one.conditions, jnp.float32(5e-4)

@@ -98,6 +98,7 @@ def test_training_finds_back_a_scene_it_sees():
     assert np.mean(after) > np.mean(before) + 8 and min(after) > 24
 
 
+@pytest.mark.slow
 def test_a_step_without_room_changes_nothing_and_says_what_it_needs():
     state = first_state()
     kept = jax.device_get(state)

@@ -187,6 +187,7 @@ def test_in_a_narrow_picture_the_subject_stands_at_the_top_and_whole(aspect):
     assert y.max() <= ours.height * min(aspect, 1.0) + 3
 
 
+@pytest.mark.slow
 @needs_viser
 def test_a_still_holds_the_splats_in_sight_and_takes_the_next_name(tmp_path):
     class Client:
