@@ -44,6 +44,7 @@ def cross(w):
     return np.array([[0, -w[2], w[1]], [w[2], 0, -w[0]], [-w[1], w[0], 0]])
 
 
+@pytest.mark.compiles
 @pytest.mark.usefixtures("x64")
 def test_a_turning_body_has_the_energy_and_momentum_of_its_inertia():
     state, spin, way = particles(), np.array([1.0, -2.0, 3.0]), np.array([0.3, 0.1, -0.2])
@@ -69,6 +70,7 @@ def test_a_turning_body_has_the_energy_and_momentum_of_its_inertia():
     np.testing.assert_allclose(found.largest_stretch, 1.0, rtol=1e-12)
 
 
+@pytest.mark.compiles
 @pytest.mark.usefixtures("x64")
 def test_elastic_energy_is_that_of_each_particles_law():
     rng = np.random.default_rng(1)

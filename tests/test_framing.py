@@ -54,6 +54,7 @@ def test_a_mesh_is_whole_in_each_view_and_touches_the_margin_in_one(up, width, h
     np.testing.assert_allclose(min(least), 0.05, atol=2e-3)
 
 
+@pytest.mark.compiles
 def test_floaters_do_not_make_the_subject_small():
     without, found = (
         frame(splat_subject(ball(floaters=n)), 200, 200, (0.0, 90.0)) for n in (0, 60)
@@ -85,6 +86,7 @@ def test_a_long_limb_is_in_the_picture():
     assert np.all((pixels > 5) & (pixels < 195))
 
 
+@pytest.mark.compiles
 def test_what_surrounds_the_subject_is_no_limb():
     rng = np.random.default_rng(2)
     floor = ball(1500)

@@ -64,6 +64,7 @@ def inputs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.compiles
 def test_a_still_shows_the_scene_the_right_way_up_from_each_azimuth(inputs, tmp_path):
     done = run(
         f"--show={inputs / 'up.ply'}",
@@ -186,6 +187,7 @@ def test_scenes_are_told_by_their_content(inputs):
     assert isinstance(mesh, MeshShown) and mesh.up == "y" and mesh.text == "1 triangles"
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", ["up.ply", "mesh.ply"])
 def test_what_moves_is_framed_and_drawn_where_it_comes_to(inputs, name):
     still = read_shown(str(inputs / name))

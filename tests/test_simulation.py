@@ -192,7 +192,6 @@ def test_frames_of_a_clip_are_those_of_a_run(tmp_path):
         np.testing.assert_allclose(clip_leaf[-1], leaf, atol=1e-4)
 
 
-@pytest.mark.quick
 def test_what_leaves_the_grid_between_key_frames_is_told(tmp_path):
     ready = falling(tmp_path, count=100, n_grid=16, velocity=[60.0, 0, 0], boundary_conditions=[])
     one = ready.simulation

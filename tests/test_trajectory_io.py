@@ -59,6 +59,7 @@ def long_scene(seed=0):
     return Gaussians(*(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes))
 
 
+@pytest.mark.compiles
 def test_long_gaussians_are_cut_again_as_they_were(tmp_path):
     whole, moving = long_scene(), np.arange(2, 9)
     drawn, pieces = cut(whole, moving, 0.9)
@@ -110,6 +111,7 @@ def turning(num_particles=20, num_followers=30, frames=3, k=4, degree=1):
     return shown, moves, turns, shifts
 
 
+@pytest.mark.compiles
 def test_matter_moves_its_gaussians_and_their_followers_after_a_round_trip(tmp_path):
     shown, whole, turns, shifts = turning()
     write_trajectory(tmp_path / "a.npz", whole)
