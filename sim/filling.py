@@ -45,21 +45,6 @@ class Filled(NamedTuple):
     num_enclosed: int  # empty cells inside
 
 
-def fill(
-    means: np.ndarray,
-    covariances: np.ndarray,
-    opacities: np.ndarray,
-    filling: Filling,
-    grid_lim: float,
-    seed: int = 0,
-) -> np.ndarray:
-    """Returns points [P, 3] where the object lacks particles, metres in the box.
-
-    See `find_filling` for the arguments.
-    """
-    return find_filling(means, covariances, opacities, filling, grid_lim, seed).points
-
-
 def find_filling(
     means: np.ndarray,
     covariances: np.ndarray,

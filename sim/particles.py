@@ -126,13 +126,8 @@ def prepare(
     _check_fit(scene, x)
     notes.append(place_note(scene, rotation, x))
 
-    points = np.zeros((0, 3))
-    if scene.filling is not None:
-        spread = scale**2 * (rotation @ covariance[index] @ rotation.T)
-        opacities = _opacities(gaussians)[index]
-        filled = filling_lib.find_filling(x, spread, opacities, scene.filling, scene.grid_lim, seed)
-        points = filled.points[_is_in_box(scene, filled.points)]
-        notes.append(filling_note(scene.filling, filled, len(points), len(index)))
+    spread = scale**2 * (rotation @ covariance[index] @ rotation.T)
+    points = _filled(scene, x, spread, _opacities(gaussians)[index], seed, notes)
     owner = np.concatenate([index, np.full(len(points), -1)])
     x = np.concatenate([x, points])
 
@@ -151,14 +146,8 @@ def prepare(
     volumes = _volumes(material.laws, x, dx)
     state = _rest_state(scene, x, volumes)
     rest = out_of_box(placement, state.x)
-    followers = np.flatnonzero(is_follower)
-    moving = np.concatenate([owner[owner >= 0], followers])
-    num_whole = len(gaussians.means)
-    gaussians, pieces = cut(gaussians, moving, float(np.median(volumes)) ** (1 / 3) / scale)
-    if len(pieces.parents):
-        count = len(np.unique(pieces.parents))
-        notes.append(f"cut {count} long Gaussians into {count + len(pieces.parents)}")
-    followers = np.concatenate([followers, num_whole + np.arange(len(pieces.parents))])
+    spacing = float(np.median(volumes)) ** (1 / 3) / scale
+    gaussians, pieces, followers = _cut(gaussians, owner, is_follower, spacing, notes)
     return Setup(
         state=state,
         material=material,
@@ -171,6 +160,41 @@ def prepare(
         meant=meant,
         notes=tuple(notes),
     )
+
+
+def _filled(
+    scene: SceneFile,
+    x: np.ndarray,
+    covariances: np.ndarray,
+    opacities: np.ndarray,
+    seed: int,
+    notes: list[str],
+) -> np.ndarray:
+    """Points [P, 3] that the scene wants within the object at x, and a note of them."""
+    if scene.filling is None:
+        return np.zeros((0, 3))
+    found = filling_lib.find_filling(x, covariances, opacities, scene.filling, scene.grid_lim, seed)
+    points = found.points[_is_in_box(scene, found.points)]
+    notes.append(filling_note(scene.filling, found, len(points), len(x)))
+    return points
+
+
+def _cut(
+    gaussians: Gaussians,
+    owner: np.ndarray,
+    is_follower: np.ndarray,
+    spacing: float,
+    notes: list[str],
+) -> tuple[Gaussians, Pieces, np.ndarray]:
+    """Cuts what moves to the particles' spacing; returns who follows then, too, and notes it."""
+    followers = np.flatnonzero(is_follower)
+    moving = np.concatenate([owner[owner >= 0], followers])
+    num_whole = len(gaussians.means)
+    gaussians, pieces = cut(gaussians, moving, spacing)
+    if num_pieces := len(pieces.parents):
+        count = len(np.unique(pieces.parents))
+        notes.append(f"cut {count} long Gaussians into {count + num_pieces}")
+    return gaussians, pieces, np.concatenate([followers, num_whole + np.arange(num_pieces)])
 
 
 def _opacities(gaussians: Gaussians) -> np.ndarray:

@@ -3,11 +3,15 @@ import itertools
 import numpy as np
 import pytest
 
-from sim.filling import density_field, fill, is_inside, subsample
+from sim.filling import density_field, find_filling, is_inside, subsample
 from sim.scene import Filling
 
 SIDE = 2.0  # of the box, metres
 STEPS = {0: (1, 0, 0), 1: (-1, 0, 0), 2: (0, 1, 0), 3: (0, -1, 0), 4: (0, 0, 1), 5: (0, 0, -1)}
+
+
+def fill(*arguments, **keys):
+    return find_filling(*arguments, **keys).points
 
 
 def sphere(radius=0.4, count=6000):
