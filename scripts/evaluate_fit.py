@@ -99,6 +99,9 @@ _KNOWN_SCALE = flags.DEFINE_bool(
     "known_scale", _PROTOCOL.knows_scale, "Tell the methods the scale, as the thesis does."
 )
 _ETAS = flags.DEFINE_list("etas", [], "Weights of the prior to try each method with.")
+_TOGETHER = flags.DEFINE_bool(
+    "together", False, "Also fit all views of a face at once, as photos of one person."
+)
 _TUNE = flags.DEFINE_bool(
     "tune", False, "Search the weights of --tune_method, on faces and modes of its own."
 )
@@ -134,11 +137,10 @@ def run_protocol(
     rows = methods_lib.rows(names)
     if "fixed" in names and figures.OVERFITTED not in etas:
         rows += methods_lib.rows(["fixed"], figures.OVERFITTED)
-    sweep = [
-        row
-        for eta in etas
-        for row in methods_lib.rows([n for n in names if n != evaluate.MEAN_FACE], eta)
-    ]
+    fitted = [name for name in names if name != evaluate.MEAN_FACE]
+    if _TOGETHER.value:
+        rows += methods_lib.rows(fitted, shares_identity=True)
+    sweep = [row for eta in etas for row in methods_lib.rows(fitted, eta)]
     subject = protocol_lib.load_subject(protocol, command.progress)
     for note in subject.notes:
         command.say(note)

@@ -48,7 +48,7 @@ def make_report(
     """Sums the scores up; `scores` holds for each method [F, A] by metric."""
     angles = protocol_lib.true_angles(folder)
     first = next(iter(scores.values()))["rotation_deg"]
-    names = [row.name for row in rows if "," not in row.name]
+    names = [row.name for row in rows if ",eta=" not in row.name]
     references = (evaluate.MEAN_FACE,) * bool(protocol.meshes) + _REFERENCES
     return {
         "settings": json.loads(files_io.json_text(dataclasses.asdict(protocol))),
