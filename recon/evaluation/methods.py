@@ -152,6 +152,9 @@ def run_method(
         fit_views = _fit_people if method.shares_identity else _fit_views
         found, seconds = fit_views(views, method, protocol, subject, advance)
     scores = _score_views(faces, views, found, subject)
+    if subject.scans:
+        with progress(f"{method.name}: {len(views.face)} scans", len(views.face)) as advance:
+            scores |= _scan_scores(views, found, subject, advance)
     for number, (path, one) in enumerate(zip(missing, faces, strict=True)):
         arrays = {
             name: _spread(values[views.face == number], one)
@@ -227,7 +230,7 @@ def _fit_people(
 def _score_views(
     faces: list[Experiment], views: _Views, found: Found, subject: Subject
 ) -> dict[str, NDArray]:
-    """Scores of the fits by metric [N], on the host; of scans also the distances' quantiles."""
+    """Scores of the fits by metric [N], on the host; those of scans are still NaN."""
     truth = subject.truth
     shapes = [faces[f].vertices for f in views.face]
     is_corresponding = all(len(shape) == len(truth.mean) for shape in shapes)
@@ -247,13 +250,16 @@ def _score_views(
     unknown = np.full(len(shapes), np.nan, np.float32)
     if not is_corresponding:
         scores |= {"normal_deg": unknown, "vertex_mm": unknown}
-    if not subject.scans:
-        return scores | dict.fromkeys(scans.SCAN_METRICS, unknown)
-    return scores | _scan_scores(views, found, subject)
+    return scores | dict.fromkeys(scans.SCAN_METRICS, unknown)
 
 
-def _scan_scores(views: _Views, found: Found, subject: Subject) -> dict[str, NDArray]:
-    """Scores of fits to scans; their poses are those of the fits laid onto the scans."""
+def _scan_scores(
+    views: _Views, found: Found, subject: Subject, advance: Callable[..., None]
+) -> dict[str, NDArray]:
+    """Scores of fits to scans by metric [N], and the distances' quantiles [N, 101].
+
+    Poses are those of the fits laid onto the scans.
+    """
     rows = []
     for view, face in enumerate(views.face):
         head, truth = jax.tree.map(lambda x: x[view], (found.head, views.head))  # noqa: B023
@@ -268,6 +274,7 @@ def _scan_scores(views: _Views, found: Found, subject: Subject) -> dict[str, NDA
                 _QUANTILES: quantiles,
             }
         )
+        advance()
     return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 
 

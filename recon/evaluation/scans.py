@@ -29,11 +29,11 @@ from render.mesh import Mesh, vertex_normals
 QUANTILES = np.linspace(0.0, 1.0, 101)
 _RADIUS = 0.095  # around the tip of the nose
 _NOSE_TIP = 30 - NUM_CONTOUR
-_NUM_POINTS = 4000  # that are scored
+_NUM_POINTS = 3000  # that are scored
 _NUM_ALIGNED = 1000  # of them, that the fit is laid onto
 _ROUNDS = 40
 _STILL = 1e-6  # metres; an alignment that moves less has arrived,
-_LEAST_GAIN = 1e-6  # and so has one whose mean square falls by less, in parts of itself
+_LEAST_GAIN = 1e-4  # and so has one whose mean square falls by less, in parts of itself
 _UNITS = (1e-6, 1e-3, 1e-2, 0.0254, 1e-1, 1.0)  # metres; what scans are written in
 _UNIT_SPREAD = 1.3  # by which faces differ in size, at most
 _LARGEST_MISFIT = 0.02  # of landmarks, on faces
