@@ -11,7 +11,9 @@ from recon.looks.look import Looks
 from render.files_io import read_arrays, replacing
 
 _DEFAULT = pathlib.Path(__file__).parents[1] / "data" / "looks.npz"
+_TRAITS = _DEFAULT.with_name("head_traits.npz")
 _WHAT = "looks saved by save_looks"
+_TRAITS_WHAT = "traits saved by save_traits"
 _PICTURES = ("skins", "eyes", "hair_textures", "small_textures")
 _WHOLE = ("card_anchors", "card_triangles")
 _REAL = ("skin_window", "card_offsets")
@@ -91,3 +93,15 @@ def save_looks(path: str | os.PathLike, looks: Looks) -> None:
 
 def _to_bytes(transfer: np.ndarray) -> np.ndarray:
     return np.clip(np.round(_TRANSFER_SCALE * transfer), -127, 127).astype(np.int8)
+
+
+def load_traits() -> dict[str, np.ndarray]:
+    """Reads how traits shape the default head: `mean`, `sd` [P] and `directions` [P, K]."""
+    arrays = read_arrays(_TRAITS, _TRAITS_WHAT)
+    return {name: arrays[name] for name in ("mean", "sd", "directions")}
+
+
+def save_traits(path: str | os.PathLike, traits: dict[str, np.ndarray]) -> None:
+    """Writes traits, as `load_traits` reads them."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **traits)
