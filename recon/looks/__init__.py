@@ -1,0 +1,1 @@
+"""What heads look like: skins as an albedo model, hair as cards, eyes, clothes, random people."""
