@@ -17,7 +17,7 @@ from flax import struct
 from numpy.typing import NDArray
 
 from recon import contour, pose, residuals, splines
-from recon.landmarks import Landmarks, eye_distance
+from recon.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, Landmarks, eye_distance
 from recon.levenberg_marquardt import solve_least_squares
 from recon.morphable import NUM_CONTOUR, MorphableModel, landmark_embedding
 from recon.pose import Pose
@@ -69,8 +69,14 @@ class FaceFit:
     eye_distance_px: jax.Array  # [] between the outer corners, in the picture
 
 
-def prepare(model: MorphableModel) -> FitModel:
-    """Gathers, once per model and on the host, the rows that fits touch."""
+def prepare(model: MorphableModel, offsets: NDArray | None = None) -> FitModel:
+    """Gathers, once per model and on the host, the rows that fits touch.
+
+    Args:
+      model: the model.
+      offsets: [68, 3] from each landmark to where the detector finds it, in the model's axes and
+        in parts of its outer eye distance (`evaluation.detector_errors`); the paths move along.
+    """
     mean = np.asarray(model.mean, np.float64)
     triangles = np.asarray(model.triangles)
     columns = np.concatenate(
@@ -95,6 +101,12 @@ def prepare(model: MorphableModel) -> FitModel:
         chain_directions,
     )
     landmark_rows = np.einsum("lc,lcik->lik", point_weights, columns[point_corners])
+    if offsets is not None:
+        eyes = landmark_rows[[RIGHT_EYE_CORNER, LEFT_EYE_CORNER], :, 0]
+        away = np.asarray(offsets) * np.linalg.norm(eyes[1] - eyes[0])
+        landmark_rows[..., 0] += away
+        for frames in (path_frames, chain_frames):
+            frames[..., :3, 0] += away[:NUM_CONTOUR, None]
     return FitModel(
         landmark_rows=jnp.asarray(landmark_rows, jnp.float32),
         is_present=jnp.asarray(model.landmark_vertices >= 0, jnp.float32),
@@ -121,11 +133,18 @@ def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, ND
 
 
 def observe(
-    landmarks: Landmarks, config: FitConfig, known_scale: float | None = None
+    landmarks: Landmarks,
+    config: FitConfig,
+    known_scale: float | None = None,
+    correlation: NDArray | None = None,
 ) -> Observation:
     """Prepares a photo's landmarks for `fit_face`: the distance map, if it is used.
 
-    `known_scale`, in pixels per metre, takes the scale out of the unknowns (as in the thesis).
+    Args:
+      landmarks: what the detector found.
+      config: one of `METHODS`, or a variation.
+      known_scale: pixels per metre; takes the scale out of the unknowns (as in the thesis).
+      correlation: [51, 51] of the inner landmarks' errors; none if not given.
     """
     xy, sigma_px = np.asarray(landmarks.xy), np.asarray(landmarks.sigma_px)
     xy = np.concatenate(
@@ -135,6 +154,7 @@ def observe(
     return Observation(
         xy=jnp.asarray(xy),
         sigma_px=jnp.asarray(sigma_px),
+        correlation=None if correlation is None else jnp.asarray(correlation, jnp.float32),
         distance_map=contour.distance_map(xy[:NUM_CONTOUR]) if uses_map else None,
         known_scale=None if known_scale is None else jnp.asarray(known_scale, jnp.float32),
     )

@@ -189,6 +189,7 @@ def _fit_views(
             views.sigma_px[index],
             method.config,
             None if scale is None else scale[index],
+            subject.correlation,
         )
         arguments = (subject.fit_model, seen, method.config)
         compiled = compiled or method.fit.lower(*arguments).compile()
@@ -214,7 +215,8 @@ def _fit_people(
     for face in np.unique(views.face):
         mine = views.face == face
         scale = views.head.scale[mine] if protocol.knows_scale else None
-        seen = evaluate.observe_views(views.xy[mine], views.sigma_px[mine], method.config, scale)
+        found = views.xy[mine], views.sigma_px[mine]
+        seen = evaluate.observe_views(*found, method.config, scale, subject.correlation)
         arguments = (subject.fit_model, seen, method.config)
         count = len(seen.xy)
         compiled[count] = compiled.get(count) or method.fit.lower(*arguments).compile()

@@ -26,6 +26,8 @@ from recon import assets, fit, landmarks, morphable
 from recon.evaluation import appearance, detector, experiments, portraits
 from recon.evaluation.appearance import Appearance
 from recon.evaluation.detector import DetectorConfig, FaceOutline
+from recon.evaluation.detector_errors import DetectorErrors, measure_errors
+from recon.evaluation.detector_errors_io import read_errors, write_errors
 from recon.evaluation.experiments import Angles, Experiment
 from recon.evaluation.experiments_io import read_experiment, write_experiment
 from recon.evaluation.progress import Progress, silent
@@ -58,6 +60,7 @@ class Protocol:
     detector: str = "silhouette"  # exact, silhouette or dlib
     noise: DetectorConfig = _NOISE
     knows_scale: bool = True  # as the thesis does
+    errors: str | None = None  # file of the detector's errors that the methods know
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ class Subject(NamedTuple):
     looks: list[Appearance]  # of the rendered faces: of one after the other, and so on again
     studio: Studio | None  # draws the default head's, instead
     scans: list[Scan]
+    correlation: NDArray | None = None  # of the detector's errors, [51, 51]
     notes: tuple[str, ...] = ()  # what a reader of the results should know of the model
 
 
@@ -106,7 +110,21 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
         outline, looks = detector.face_outline(truth), []
     elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
         studio, looks = _people(whole, protocol, progress)
-    return Subject(truth, modes, given, fit.prepare(given), outline, looks, studio, scans, notes)
+    offsets = correlation = None
+    if protocol.errors is not None:
+        offsets, _, correlation = read_errors(protocol.errors, whole.name)
+    return Subject(
+        truth=truth,
+        modes=modes,
+        given=given,
+        fit_model=fit.prepare(given, offsets),
+        outline=outline,
+        looks=looks,
+        studio=studio,
+        scans=scans,
+        correlation=correlation,
+        notes=notes,
+    )
 
 
 def _people(
@@ -166,6 +184,14 @@ def make_experiments(
             if not path.exists():
                 write_experiment(path, make(number))
             advance()
+
+
+def write_detector_errors(folder: pathlib.Path, subject: Subject) -> DetectorErrors:
+    """Measures the detector on the experiments of a folder, and writes detector.npz."""
+    faces = (read_experiment(path) for path in experiment_paths(folder))
+    errors = measure_errors(subject.truth, faces)
+    write_errors(folder / "detector.npz", errors, subject.truth.name)
+    return errors
 
 
 def experiment_maker(protocol: Protocol, subject: Subject) -> Callable[[int], Experiment]:
