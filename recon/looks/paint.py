@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
+from scipy import ndimage
 
 from recon.looks.albedo import AlbedoModel, log_albedo, to_albedo
 from recon.looks.bust import Bust
@@ -31,7 +32,7 @@ from render.image import srgb_to_linear
 
 _IRIS_ANGLE = np.radians(24.0)  # of the iris' edge from the gaze: `IRIS_RADIUS` texels
 _WHITE = 0.62  # of the eye's white in the pictures; more glows on dark faces
-_MOST_WHITE = 0.42
+_MOST_WHITE = 0.36
 _MOUTH = (0.16, 0.045, 0.04)
 _TOOTH = (0.62, 0.57, 0.49)
 _SOCKET = (0.85, 0.6, 0.55)  # times the skin
@@ -39,7 +40,7 @@ _PLUG = (0.85, 0.77, 0.14, 0.07)  # middle and half sides of the chart behind th
 _NUM_TEETH = 12  # across the plug
 _LASH = (0.012, 0.010, 0.009)
 _STUBBLE_LIGHTEST = 0.8  # times the skin
-_STUBBLE_GRAIN = 0.5  # how much the skin shows between the hairs of stubble
+_STUBBLE_GRAIN = 0.3  # how much the skin shows between the hairs of stubble
 _HAIR_BLACK = 8.0  # added to the texture's 0..255 before the logarithm
 _MOST_DEVIATION = 2.2
 _STRANDS = {"afro01": 0.5}  # share of the contrast; its shell is a patchwork
@@ -105,7 +106,7 @@ def build_canvas(model: MorphableModel, looks: Looks, bust: Bust, size: int) -> 
     real = {
         "lips": regions["lips"],
         "beard": _beard_zone(places, regions),
-        "grain": rng.normal(size=(size, size)),
+        "grain": _grain(rng, size),
         "flesh": np.log(_SOCKET) * regions["sockets"][..., None],
         "eye_directions": eye_directions,
         "eyes": srgb_to_linear(jnp.asarray(looks.eyes, jnp.float32) / 255.0),
@@ -282,6 +283,12 @@ def _mouth(size: int, texels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     teeth = is_plug * np.maximum(upper, lower) * (0.78 + 0.22 * np.sqrt(gap))
     shade = 1 - 0.55 * np.clip(np.abs(a), 0, 1) ** 2 - 0.25 * np.clip(-b, 0, 1)
     return texels, teeth, shade
+
+
+def _grain(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Noise [size, size] of unit variance, a little wider than a texel."""
+    noise = ndimage.gaussian_filter(rng.normal(size=(size, size)), 0.7)
+    return noise / noise.std()
 
 
 def _beard_zone(places: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
