@@ -13,13 +13,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from flax import struct
 from numpy.typing import NDArray
 
 from recon import contour, pose, residuals, splines
 from recon.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, Landmarks, eye_distance
 from recon.levenberg_marquardt import solve_least_squares
-from recon.morphable import NUM_CONTOUR, MorphableModel, landmark_embedding
+from recon.morphable import NUM_CONTOUR, IdentityPrior, MorphableModel, landmark_embedding
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
@@ -69,13 +70,18 @@ class FaceFit:
     eye_distance_px: jax.Array  # [] between the outer corners, in the picture
 
 
-def prepare(model: MorphableModel, offsets: NDArray | None = None) -> FitModel:
+def prepare(
+    model: MorphableModel,
+    offsets: NDArray | None = None,
+    prior: IdentityPrior | None = None,
+) -> FitModel:
     """Gathers, once per model and on the host, the rows that fits touch.
 
     Args:
       model: the model.
       offsets: [68, 3] from each landmark to where the detector finds it, in the model's axes and
         in parts of its outer eye distance (`evaluation.detector_errors`); the paths move along.
+      prior: of the model's identities; N(0, I) if not given.
     """
     mean = np.asarray(model.mean, np.float64)
     triangles = np.asarray(model.triangles)
@@ -116,7 +122,18 @@ def prepare(model: MorphableModel, offsets: NDArray | None = None) -> FitModel:
         expression_sd=model.expression_sd,
         expression_bounds=model.expression_bounds,
         num_identity=model.identity_sigma.shape[0],
+        **({} if prior is None else _prior_fields(prior)),
     )
+
+
+def _prior_fields(prior: IdentityPrior) -> dict[str, jax.Array]:
+    """What `FitModel` holds of a prior."""
+    root = np.linalg.cholesky(np.asarray(prior.covariance, np.float64))
+    inverse = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True)
+    return {
+        "prior_mean": jnp.asarray(prior.mean, jnp.float32),
+        "prior_root": jnp.asarray(inverse, jnp.float32),
+    }
 
 
 def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, NDArray]:

@@ -81,6 +81,9 @@ class FitModel:
     expression_sd: jax.Array  # [E]
     expression_bounds: jax.Array  # [E, 2]
     num_identity: int = struct.field(pytree_node=False)
+    # Of another prior of the identity a than N(0, I), that of root @ (a - mean): [K], [K, K].
+    prior_mean: jax.Array | None = None
+    prior_root: jax.Array | None = None
 
 
 @struct.dataclass
@@ -192,12 +195,14 @@ def path_residual(
 def prior_residual(coefficients: jax.Array, model: FitModel, config: FitConfig) -> jax.Array:
     """Identity prior, expression prior, and what passes the expressions' range [K + 2E]."""
     k = model.num_identity
-    expression = coefficients[k:]
+    identity, expression = coefficients[:k], coefficients[k:]
+    if model.prior_root is not None:
+        identity = model.prior_root @ (identity - model.prior_mean)
     low, high = model.expression_bounds.T
     excess = jnp.maximum(low - expression, 0.0) + jnp.maximum(expression - high, 0.0)
     return jnp.concatenate(
         [
-            jnp.sqrt(config.identity_weight) * coefficients[:k],
+            jnp.sqrt(config.identity_weight) * identity,
             expression / model.expression_sd,
             excess / config.bound_sd,
         ]

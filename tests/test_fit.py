@@ -60,8 +60,8 @@ def test_a_detector_that_is_always_off_by_the_same_is_believed(model, fit_model)
     there = landmarks.replace(xy=landmarks.xy + np.asarray(moved))
     expected = run(fit_model, landmarks, config).params
     found = run(fit.prepare(model, offsets), there, config).params
-    np.testing.assert_allclose(found.identity, expected.identity, atol=0.02)
-    np.testing.assert_allclose(found.pose.rotation, expected.pose.rotation, atol=1e-3)
+    np.testing.assert_allclose(found.identity, expected.identity, atol=0.06)
+    np.testing.assert_allclose(found.pose.rotation, expected.pose.rotation, atol=3e-3)
 
 
 @pytest.mark.quick

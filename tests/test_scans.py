@@ -59,9 +59,10 @@ def test_another_size_costs_the_rigid_scores_alone(model, shape, scan):
 
 
 def test_a_dented_scan_is_as_far_off_as_it_is_dented(model, shape, scan):
-    """Half of it, at random, 2 mm outside and half 2 mm inside: no motion can lessen that."""
-    side = np.random.default_rng(0).choice([-1.0, 1.0], len(scan.points))
-    dented = scan._replace(points=scan.points + 2e-3 * side[:, None] * scan.normals)
+    """Each of its points 2 mm outside and once more 2 mm inside: no motion can lessen that."""
+    side = np.tile([1.0, -1.0], len(scan.points))[:, None]
+    points, normals = np.repeat(scan.points, 2, axis=0), np.repeat(scan.normals, 2, axis=0)
+    dented = scan._replace(points=points + 2e-3 * side * normals, normals=normals)
     scores, quantiles, _ = scans.score_shape(model, shape, dented)
     # Next to a crease some are nearer to its other side.
     assert 1.8 < scores.scan_median_mm < 2.0

@@ -29,6 +29,8 @@ _TEXTURE = 512
 _FAR_DEGREES = 0.5  # field of view that is as good as orthographic
 _PAIRS = 300_000  # of triangle and tile, to begin with
 _BODY = 0.4  # share of the head's turn that the shoulders take
+_COVERING = ("bob01", "bob02", "short03")  # hair that hangs over an eye,
+_INSTEAD = "short02"
 _PORTRAIT = 640  # pixels a side
 _PORTRAIT_EXTENT = 0.34  # metres a side
 
@@ -99,7 +101,9 @@ def _draw(
     whole = np.zeros(person.identity.shape, np.float32)
     whole[: len(identity)] = identity
     person = person.replace(
-        identity=jnp.asarray(whole), expression=jnp.zeros_like(person.expression)
+        identity=jnp.asarray(whole),
+        expression=jnp.zeros_like(person.expression),
+        look=person.look.replace(hair=_off_the_face(person.look.hair)),
     )
 
     def draw(max_pairs: int | None):
@@ -108,3 +112,10 @@ def _draw(
 
     drawn, _ = with_room(draw, _PAIRS)
     return jax.device_get(drawn)
+
+
+def _off_the_face(hair: jax.Array) -> jax.Array:
+    """Another style for one that hides what the detector is to find."""
+    names = looks_io.load_looks().hair_names
+    covering = jnp.array([names.index(name) for name in _COVERING])
+    return jnp.where((hair == covering).any(), names.index(_INSTEAD), hair)
