@@ -8,7 +8,7 @@ Units: decimetres up to the model; the model is in metres.
 import re
 
 import numpy as np
-from scipy import ndimage
+from scipy import linalg, ndimage
 
 from recon.default_head import head_samples
 from recon.default_head.head_mesh import HeadMesh, cut_head, pack_charts
@@ -94,15 +94,18 @@ def learn_traits(
 
     Returns:
       `mean` and `sd` [P] of the traits; `directions` [P, K], the identity of a head one deviation
-      off in one trait.
+      off in one trait; `rest` [K, K], the square root of the covariance that they leave.
     """
     root = np.sqrt(mode_weights)[:, None]
     columns = (modes * root[..., None]).reshape(-1, modes.shape[-1])
     rows = ((heads - heads.mean(axis=0)) * root).reshape(len(heads), -1)
     identities = np.linalg.lstsq(columns, rows.T, rcond=None)[0].T
     mean, sd = traits.mean(axis=0), traits.std(axis=0)
-    directions = np.linalg.lstsq((traits - mean) / sd, identities, rcond=None)[0]
-    learnt = {"mean": mean, "sd": sd, "directions": directions}
+    deviations = (traits - mean) / sd
+    directions = np.linalg.lstsq(deviations, identities, rcond=None)[0]
+    left = np.cov(identities - deviations @ directions, rowvar=False)
+    rest = linalg.sqrtm(left).real
+    learnt = {"mean": mean, "sd": sd, "directions": directions, "rest": rest}
     return {name: value.astype(np.float32) for name, value in learnt.items()}
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.scipy.special import ndtri
 
 from recon.looks.albedo import AlbedoModel
 from recon.looks.casting import Casting
@@ -108,36 +109,32 @@ class View:
 class _Draws:
     """Numbers drawn all at once and dealt out: one draw compiles, a hundred take seconds to."""
 
-    def __init__(self, key: jax.Array, num_uniform: int, num_normal: int):
-        first, second = jax.random.split(key)
-        self._uniform = jax.random.uniform(first, (num_uniform,))
-        self._normal = jax.random.normal(second, (num_normal,))
-        self._used = [0, 0]
-
-    def _next(self, kind: int, shape: Sequence[int]) -> jax.Array:
-        values = (self._uniform, self._normal)[kind]
-        first, count = self._used[kind], int(np.prod(shape))
-        if first + count > values.shape[0]:
-            raise ValueError(f"expected {values.shape[0]} numbers at most, found more asked for")
-        self._used[kind] += count
-        return values[first : first + count].reshape(shape)
+    def __init__(self, key: jax.Array, count: int):
+        self._values, self._used = jax.random.uniform(key, (count,)), 0
 
     def uniform(self, low=0.0, high=1.0, shape: Sequence[int] = ()) -> jax.Array:
-        return low + (high - low) * self._next(0, shape)
+        first, self._used = self._used, self._used + int(np.prod(shape))
+        if self._used > self._values.shape[0]:
+            raise ValueError(f"expected {self._values.shape[0]} draws, found more asked for")
+        return low + (high - low) * self._values[first : self._used].reshape(shape)
 
     def normal(self, sd=1.0, shape: Sequence[int] = ()) -> jax.Array:
-        return sd * self._next(1, shape)
+        ends = jnp.finfo(self._values.dtype).eps
+        return sd * ndtri(jnp.clip(self.uniform(shape=shape), ends, 1 - ends))
 
     def chance(self, probability) -> jax.Array:
-        return self._next(0, ()) < probability
+        return self.uniform() < probability
 
     def choice(self, shares: jax.Array | Sequence[float], shape: Sequence[int] = ()) -> jax.Array:
         """Draws numbers of shares [N] that need not sum to one."""
-        ends = jnp.cumsum(jnp.asarray(shares, jnp.float32))
-        at = self._next(0, shape)[..., None] * ends[-1]
+        shares = jnp.asarray(shares, jnp.float32)
+        up_to = np.tri(shares.shape[0], dtype=np.float32)
+        ends = jnp.sum(up_to * shares, -1)  # a cumulative sum is slow to compile
+        at = self.uniform(shape=shape)[..., None] * ends[-1]
         return jnp.minimum(jnp.sum(at >= ends, -1), ends.shape[0] - 1).astype(jnp.int32)
 
 
+@jax.jit
 def sample_person(key: jax.Array, casting: Casting, albedo_model: AlbedoModel) -> Person:
     """Draws a person.
 
@@ -146,7 +143,7 @@ def sample_person(key: jax.Array, casting: Casting, albedo_model: AlbedoModel) -
       casting: from `build_casting`.
       albedo_model: of the skins.
     """
-    draws = _Draws(key, 128, 160)
+    draws = _Draws(key, 256)
     # Sex, age, origin and build, as the population that the head's modes were learnt from has them.
     is_male = draws.chance(0.5)
     male = jnp.where(is_male, 1.0 - draws.uniform() ** 2 * 0.45, draws.uniform() ** 2 * 0.45)
@@ -289,7 +286,8 @@ def _expression(draws, casting):
         "mouthFrown": frown * one(0.0, 0.45),
         "mouthPress": frown * one(0.0, 0.4),
         "eyeSquint": smile * 0.3 * strength + frown * one(0.0, 0.35),
-        "browInnerUp": surprise * one(0.1, 0.6),
+        # A little of it at rest: the bare skull's brows look stern.
+        "browInnerUp": (1 - frown) * one(0.0, 0.2) + surprise * one(0.1, 0.5),
         "browOuterUp": surprise * one(0.1, 0.6),
         "eyeWide": surprise * one(0.0, 0.5),
         "jawOpen": surprise * one(0.08, 0.42) + smile * opens * one(0.04, 0.15),
@@ -318,6 +316,7 @@ def _clothes(draws, male):
     )
 
 
+@jax.jit
 def sample_view(key: jax.Array, max_yaw: float = 1.1) -> View:
     """Draws a view: pose, camera, one to three lights and a sky, background.
 
@@ -325,7 +324,7 @@ def sample_view(key: jax.Array, max_yaw: float = 1.1) -> View:
       key: of the view.
       max_yaw: radians.
     """
-    draws = _Draws(key, 96, 96)
+    draws = _Draws(key, 160)
     yaw = jnp.clip(draws.normal(0.36), -max_yaw, max_yaw)
     angles = jnp.stack([yaw, draws.normal(0.10), draws.normal(0.07)])
     body = jnp.stack([0.45 * yaw + draws.normal(0.15), 0.25 * angles[1], 0.15 * angles[2]])
