@@ -9,6 +9,7 @@ detector finds in each. Then every method fits them, and is scored against the t
   boxes.png              how the errors of each method are spread
   by_eta.png             errors against the weight of the prior (with --etas)
   overfitting.png        a face fitted with far too little of it, beside the truth
+  cumulative.png         how much of the scans is how near to the fits (of meshes)
   experiments/           the faces: .npz files that others can use
   results/               what each method made of each face, and its scores
 
@@ -26,9 +27,11 @@ etas can be added later. Examples, the tables of the thesis first:
   python -m scripts.evaluate_fit --tune --model=default,ict --out=out/tune
 
 Faces (--truth): `model` draws the coefficients from the model's prior; with --held_out=5 each fifth
-mode is kept from the methods, so that no fit can be exact. Or meshes, which are turned onto the
-mean face first. With the model's own vertices they are compared point by point; any others by
-nearest points, and only dlib can look at them.
+mode is kept from the methods, so that no fit can be exact. Or meshes of any topology, in any unit,
+turned and shifted at will: a fit is laid onto the mesh by a similarity, and scored by the distances
+of its points within 95 mm of the tip of the nose (as the NoW benchmark does), and once more in its
+own size. Where the mesh has a face, dlib tells; only dlib can look at meshes that have other
+vertices than the model's. With the model's own they are compared point by point, too.
 
 Detectors: `silhouette` is simulated: the contour lies on the outline of the visible face, slides
 along it, inner points that the head covers move to the edge of what covers them. `exact` is the

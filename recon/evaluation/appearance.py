@@ -47,6 +47,7 @@ _LARGEST_HOLE = 0.8  # of the eye distance; larger openings are necks
 _EYES, _MOUTH = slice(36, 48), slice(48, 68)
 _WARP_CELLS = 128  # on each side of the photo
 _PLASTER = 0.86, 0.8, 0.76
+_TEXTURED_TRIANGLES = 200_000  # a millimetre each way, on a head
 _TONE_SD = 0.35  # log of linear light: skin from pale to dark
 _HAIR_SD = 0.5
 _TINT_SD = 0.05  # of each channel
@@ -103,17 +104,35 @@ def photo_appearance(
 
 
 def scan_appearance(scan: Mesh) -> Appearance:
-    """What a scan looks like: its own vertex colours, or plaster."""
+    """What a scan looks like: its texture, else its vertex colours, else plaster."""
     num_vertices = len(scan.vertices)
+    drawn = linear_subdivision(scan.triangles, num_vertices, levels=0)
     colors = scan.colors
-    if colors is None:
+    if scan.texture is not None and scan.uvs is not None:
+        drawn, colors = _texture_at_vertices(scan)
+    elif colors is None:
         colors = np.tile(np.float32(_PLASTER), (num_vertices, 1))
     return Appearance(
-        drawn=linear_subdivision(scan.triangles, num_vertices, levels=0),
+        drawn=drawn,
         albedo=jnp.asarray(colors, jnp.float32),
-        skin=jnp.ones(num_vertices),
-        hair=jnp.zeros(num_vertices),
+        skin=jnp.ones(drawn.num_vertices),
+        hair=jnp.zeros(drawn.num_vertices),
     )
+
+
+def _texture_at_vertices(scan: Mesh) -> tuple[Subdivision, NDArray]:
+    """The scan, divided until its vertices can hold its texture, and the colours [V', 3] there.
+
+    A vertex on a seam takes the colour of one of its sides.
+    """
+    num_triangles = len(scan.triangles)
+    levels = max(0, math.ceil(math.log(_TEXTURED_TRIANGLES / num_triangles, 4)))
+    drawn = linear_subdivision(scan.triangles, len(scan.vertices), levels)
+    flat = linear_subdivision(scan.uv_triangles, len(scan.uvs), levels)
+    read = rasterize.sample_texture(jnp.asarray(scan.texture), apply(flat, scan.uvs))
+    colors = np.zeros((drawn.num_vertices, 3), np.float32)
+    colors[np.asarray(drawn.triangles)] = np.asarray(read)[np.asarray(flat.triangles), :3]
+    return drawn, colors
 
 
 @jax.jit

@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon import evaluate, fit, morphable
+from recon.evaluation import scans
 from recon.evaluation.experiments import Experiment
 from recon.evaluation.experiments_io import read_experiment, read_results, write_results
 from recon.evaluation.progress import Progress, silent
 from recon.evaluation.protocol import Protocol, Subject, experiment_paths
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
-from render.mesh import Mesh
 
-METRICS = [field.name for field in dataclasses.fields(evaluate.Scores)]
+METRICS = [field.name for field in dataclasses.fields(evaluate.Scores)] + scans.SCAN_METRICS
+_QUANTILES = "scan_quantiles_mm"
 _BATCH = 70  # views fitted at once: one compilation, whatever their number
 
 
@@ -135,7 +136,7 @@ def run_method(
     for number, (path, one) in enumerate(zip(missing, faces, strict=True)):
         arrays = {
             name: _spread(values[views.face == number], one)
-            for name, values in {**found._asdict(), **vars(scores)}.items()
+            for name, values in {**found._asdict(), **scores}.items()
         }
         write_results(results / path.name, {**arrays, "seconds": np.float32(seconds)})
 
@@ -181,41 +182,49 @@ def _fit_views(
 
 def _score_views(
     faces: list[Experiment], views: _Views, found: Found, subject: Subject
-) -> evaluate.Scores:
-    """Scores [N] of the fits, on the host."""
+) -> dict[str, NDArray]:
+    """Scores of the fits by metric [N], on the host; of scans also the distances' quantiles."""
     truth = subject.truth
     shapes = [faces[f].vertices for f in views.face]
     is_corresponding = all(len(shape) == len(truth.mean) for shape in shapes)
-    if is_corresponding:
-        true_vertices = jnp.asarray(np.stack(shapes))
-    else:  # scored against what is nearest, below
-        true_vertices = jnp.broadcast_to(truth.mean, (len(shapes), *truth.mean.shape))
     scores = evaluate.score_views(
         truth,
         jnp.asarray(subject.modes),
         jnp.asarray(found.identity),
         found.head,
-        true_vertices,
+        jnp.asarray(np.stack(shapes))
+        if is_corresponding
+        else jnp.broadcast_to(truth.mean, (len(shapes), *truth.mean.shape)),
         jnp.asarray(np.stack([faces[f].identity for f in views.face])),
         views.head,
         views.xy,
     )
-    scores = jax.device_get(scores)
-    if is_corresponding:
-        return scores
-    nearest = [
-        _closest_errors(identity, subject, subject.scans[f])
-        for identity, f in zip(found.identity, views.face, strict=True)
-    ]
-    normal_deg, vertex_mm = np.array(nearest, np.float32).T
-    return scores.replace(normal_deg=normal_deg, vertex_mm=vertex_mm)
+    scores = vars(jax.device_get(scores))
+    unknown = np.full(len(shapes), np.nan, np.float32)
+    if not is_corresponding:
+        scores |= {"normal_deg": unknown, "vertex_mm": unknown}
+    if not subject.scans:
+        return scores | dict.fromkeys(scans.SCAN_METRICS, unknown)
+    return scores | _scan_scores(views, found, subject)
 
 
-def _closest_errors(identity: NDArray, subject: Subject, scan: Mesh) -> tuple[float, float]:
-    """Errors of normals, degrees, and of vertices, millimetres, against a scan of other ones."""
-    given = subject.given
-    shape = np.asarray(morphable.face_shape(given, identity, jnp.zeros(0)))
-    return evaluate.closest_errors(shape, given.triangles, scan.vertices, scan.triangles)
+def _scan_scores(views: _Views, found: Found, subject: Subject) -> dict[str, NDArray]:
+    """Scores of fits to scans; their poses are those of the fits laid onto the scans."""
+    rows = []
+    for view, face in enumerate(views.face):
+        head, truth = jax.tree.map(lambda x: x[view], (found.head, views.head))  # noqa: B023
+        shape = morphable.face_shape(subject.given, found.identity[view], jnp.zeros(0))
+        one, quantiles, onto = scans.score_shape(subject.given, shape, subject.scans[face])
+        angle, shift = scans.pose_errors(head, onto, truth)
+        rows.append(
+            {
+                **vars(one),
+                "rotation_deg": angle,
+                "translation_model_units": shift,
+                _QUANTILES: quantiles,
+            }
+        )
+    return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 
 
 def collect(folder: pathlib.Path, method: Method) -> dict[str, NDArray]:
@@ -225,6 +234,15 @@ def collect(folder: pathlib.Path, method: Method) -> dict[str, NDArray]:
         for path in experiment_paths(folder)
     ]
     return {name: np.stack([one[name] for one in files]) for name in [*METRICS, "seconds"]}
+
+
+def distance_quantiles(folder: pathlib.Path, name: str) -> NDArray:
+    """Quantiles (`scans.QUANTILES`) of the distances of each face's scan in each view [F, A, 101].
+
+    Millimetres; NaN where no face was found.
+    """
+    files = [read_results(folder / "results" / name / p.name) for p in experiment_paths(folder)]
+    return np.stack([one[_QUANTILES] for one in files])
 
 
 def first_identity(folder: pathlib.Path, name: str) -> NDArray:

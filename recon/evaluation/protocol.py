@@ -30,11 +30,12 @@ from recon.evaluation.detector import DetectorConfig, FaceOutline
 from recon.evaluation.experiments import Angles, Experiment
 from recon.evaluation.experiments_io import read_experiment, write_experiment
 from recon.evaluation.progress import Progress, silent
+from recon.evaluation.scan_landmarks import scan_landmarks
+from recon.evaluation.scans import Scan, place_scan, shape_landmarks
 from recon.morphable import MorphableModel
 from recon.pose import Pose
 from recon.residuals import FitModel
 from render import files_io, mesh_io
-from render.mesh import Mesh
 
 _THESIS_YAWS = Angles(tuple(float(yaw) for yaw in range(-30, 31, 10)))
 _UPRIGHT = Angles()
@@ -72,7 +73,7 @@ class Subject(NamedTuple):
     fit_model: FitModel
     outline: FaceOutline | None  # of the simulated detector
     looks: list[Appearance]  # of the rendered faces: one for all, or one per scan
-    scans: list[Mesh]  # in metres, aligned
+    scans: list[Scan]
     notes: tuple[str, ...] = ()  # what a reader of the results should know of the model
 
 
@@ -90,31 +91,41 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
     if protocol.held_out:
         modes = experiments.kept_modes(num_identity, protocol.held_out)
     given = experiments.with_only(truth, modes)
-    scans = [_read_scan(path, truth, protocol) for path in protocol.meshes]
-    outline, looks = None, []
+    scans, looks = [], []
+    if protocol.meshes:
+        with progress("placing the scans", len(protocol.meshes)) as advance:
+            for path in protocol.meshes:
+                scan, look = _read_scan(path, truth, protocol)
+                scans.append(scan)
+                looks.append(look)
+                advance()
+    outline = None
     if protocol.detector != "dlib":
-        outline = detector.face_outline(truth)
-    elif any(len(scan.vertices) != len(truth.mean) for scan in scans):
-        looks = [appearance.scan_appearance(scan) for scan in scans]
-    else:
+        outline, looks = detector.face_outline(truth), []
+    elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
         with progress("painting the model"):
             looks = [appearance.photo_appearance(whole, skimage.data.astronaut() / 255.0)]
     return Subject(truth, modes, given, fit.prepare(given), outline, looks, scans, notes)
 
 
-def _read_scan(path: str, model: MorphableModel, protocol: Protocol) -> Mesh:
-    """Reads a scan and moves it onto the mean face."""
-    scan = mesh_io.read_mesh(path)
-    if len(scan.vertices) != len(model.mean) and protocol.detector != "dlib":
+def _read_scan(path: str, model: MorphableModel, protocol: Protocol) -> tuple[Scan, Appearance]:
+    """Reads a scan, finds its landmarks, and moves it onto the mean face."""
+    mesh = mesh_io.read_mesh(path)
+    look = appearance.scan_appearance(mesh)
+    is_corresponding = len(mesh.vertices) == len(model.mean)
+    if not is_corresponding and protocol.detector != "dlib":
         raise ValueError(
             f"expected the model's {len(model.mean)} vertices in {path}, or --detector=dlib, "
-            f"found {len(scan.vertices)} vertices"
+            f"found {len(mesh.vertices)} vertices"
         )
     try:
-        vertices = experiments.aligned(scan.vertices, model.mean)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return scan.replace(vertices=vertices.astype(np.float32))
+        if is_corresponding:
+            points = shape_landmarks(model, mesh.vertices)
+        else:
+            points = scan_landmarks(mesh.vertices, look, model)
+        return place_scan(mesh, points, model), look
+    except (ValueError, landmarks.NoFaceError) as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def experiment_paths(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -149,7 +160,7 @@ def experiment_maker(protocol: Protocol, subject: Subject) -> Callable[[int], Ex
         here = jax.tree.map(lambda x: x[number], head)
         if subject.scans:
             identity = np.full(num_identity, np.nan, np.float32)
-            vertices = np.asarray(subject.scans[number].vertices)
+            vertices = np.asarray(subject.scans[number].mesh.vertices)
         else:
             identity = identities[number]
             vertices = np.asarray(morphable.face_shape(subject.truth, identity, jnp.zeros(0)))
