@@ -26,9 +26,10 @@ def composite_layers(
     Returns:
       Colours [..., C] and the share of each pixel that is covered [...].
     """
-    # Layers that see something come first, so a last one means that none is missing.
-    alphas = alphas.at[-1].set(jnp.where(is_card[-1], 1.0, alphas[-1]))
-    behind = jnp.cumprod(1.0 - alphas, 0)
-    through = jnp.concatenate([jnp.ones_like(behind[:1]), behind[:-1]])
-    rgb = jnp.sum((through * alphas)[..., None] * colors, 0) + behind[-1][..., None] * background
-    return rgb, 1.0 - behind[-1]
+    # Layers that see something come first, so where the last one does, none is missing.
+    alphas = [*alphas[:-1], jnp.where(is_card[-1], 1.0, alphas[-1])]
+    shown, through = jnp.zeros_like(colors[0]), jnp.ones_like(alphas[0])
+    for color, alpha in zip(colors, alphas, strict=True):
+        shown += (through * alpha)[..., None] * color
+        through *= 1.0 - alpha
+    return shown + through[..., None] * background, 1.0 - through

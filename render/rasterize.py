@@ -309,26 +309,24 @@ def _render_cards(mesh: Mesh, camera: Camera, config: RenderConfig) -> RenderOut
     color = _surface_color(mesh, large, config)
 
     def shade(sample):
-        """Returns colour, alpha and depth [N, 5] of samples [N]."""
+        """Returns colour and depth [N, 4] and alpha [N] of samples [N]."""
         surface = _locate_samples(large, corners, layers, sample)
         values = color(surface)
+        values = jnp.broadcast_to(values, (*sample.shape, values.shape[-1]))
         is_opaque = (surface.triangle < mesh.num_opaque) | (values.shape[-1] == 3)
         alpha = jnp.where(is_opaque, 1.0, values[..., -1])
-        return jnp.concatenate([values[..., :3], jnp.stack([alpha, surface.depth], -1)], -1)
+        return jnp.concatenate([values[..., :3], surface.depth[..., None]], -1), alpha
 
     is_seen = layers.triangle < mesh.triangles.shape[0]
-    values = map_seen(shade, is_seen)
+    values, alpha = map_seen(shade, is_seen)
     is_card = is_seen & (layers.triangle >= mesh.num_opaque)
     behind = jnp.array([*config.background, 0.0], values.dtype)
-    rgb_depth, alpha = composite_layers(
-        values[..., jnp.array([0, 1, 2, 4])], values[..., 3], is_card, behind
-    )
-    values = jnp.concatenate([rgb_depth, alpha[..., None]], -1)
-    rgb, depth, alpha = jnp.split(box_downsample(values, config.supersample), (3, 4), -1)
+    picture = composite_layers(values, alpha, is_card, behind)
+    values, alpha = (box_downsample(v, config.supersample) for v in picture)
     return RenderOutput(
-        rgb=rgb,
-        alpha=alpha[..., 0],
-        depth=(depth / jnp.where(alpha > 0, alpha, 1.0))[..., 0],
+        rgb=values[..., :3],
+        alpha=alpha,
+        depth=values[..., 3] / jnp.where(alpha > 0, alpha, 1.0),
         needed=layers.needed,
         overflow=layers.overflow,
     )
@@ -368,9 +366,9 @@ def sample_texture(texture: jax.Array, uv: jax.Array) -> jax.Array:
 def _surface_color(
     mesh: Mesh, camera: Camera, config: RenderConfig
 ) -> Callable[[_Surface], jax.Array]:
-    """Returns what gives the colour [..., 3] of the surface that pixels [...] see.
+    """Returns what gives the colour of the surface that pixels [...] see: [..., 3], or [3].
 
-    With a texture of four channels the colour has four, the last one as it is there.
+    With a texture of four channels it is [..., 4], the last one as it is there.
     """
     has_texture = mesh.texture is not None and mesh.uvs is not None
     headlight = config.headlight
@@ -393,7 +391,8 @@ def _surface_color(
         if headlight:
             normal = safe_normalize(_blend(normals, *pixels))
             light = (0.2 + 0.8 * jnp.abs(normal @ camera.rotation[2]))[..., None]
-            rgb = jnp.concatenate([rgb[..., :3] * light, rgb[..., 3:]], -1)
+            shaded = rgb[..., :3] * light
+            rgb = shaded if rgb.shape[-1] == 3 else jnp.concatenate([shaded, rgb[..., 3:]], -1)
         return rgb
 
     return color

@@ -38,38 +38,34 @@ class Wardrobe:
 
 def build_wardrobe(looks: Looks) -> Wardrobe:
     """Pads every style of a kind to the largest, on the host."""
-    kinds = len(looks.hair_names), len(looks.brow_names), len(looks.lash_names)
-    first = np.cumsum((0, *kinds))
+    count = np.cumsum((0, len(looks.hair_names), len(looks.brow_names), len(looks.lash_names)))
     hair, brows, lashes = (
-        _stacked(looks, range(first[kind], first[kind + 1]), kind) for kind in (HAIR, BROW, LASH)
+        _stacked(looks, count[kind], count[kind + 1], kind) for kind in (HAIR, BROW, LASH)
     )
-    starts = looks.card_vertex_start[: kinds[HAIR] + 1]
-    bald = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[:1]), hair)
-    return Wardrobe(
-        hair=jax.tree.map(lambda leaf, none: jnp.concatenate([leaf, none]), hair, bald),
-        brows=brows,
-        lashes=lashes,
-        hair_transfer=jnp.asarray(
-            np.pad(_padded(looks.hair_transfer, starts), [(0, 1), (0, 0), (0, 0)])
-        ),
-    )
+    transfer = _padded(looks.hair_transfer, looks.card_vertex_start[: count[1] + 1])
+    hair, transfer = jax.tree.map(_with_none, (hair, transfer))
+    return jax.tree.map(jnp.asarray, Wardrobe(hair, brows, lashes, transfer))
 
 
-def _stacked(looks: Looks, numbers: range, kind: int) -> Cards:
-    vertex_start = [looks.card_vertex_start[i] for i in (*numbers, numbers.stop)]
-    triangle_start = [looks.card_triangle_start[i] for i in (*numbers, numbers.stop)]
-    anchors = _padded(looks.card_anchors, vertex_start)
+def _stacked(looks: Looks, first: int, end: int, kind: int) -> Cards:
+    vertices = looks.card_vertex_start[first : end + 1]
+    anchors = _padded(looks.card_anchors, vertices)
     return Cards(
-        anchors=jnp.asarray(anchors),
-        weights=jnp.asarray(_padded(looks.card_weights, vertex_start)),
-        offsets=jnp.asarray(_padded(looks.card_offsets, vertex_start)),
-        uvs=jnp.asarray(_padded(looks.card_uvs, vertex_start)),
-        triangles=jnp.asarray(_padded(looks.card_triangles, triangle_start)),
-        kind=jnp.full(anchors.shape[:2], kind, jnp.int32),
+        anchors=anchors,
+        weights=_padded(looks.card_weights, vertices),
+        offsets=_padded(looks.card_offsets, vertices),
+        uvs=_padded(looks.card_uvs, vertices),
+        triangles=_padded(looks.card_triangles, looks.card_triangle_start[first : end + 1]),
+        kind=np.full(anchors.shape[:2], kind, np.int32),
     )
 
 
-def _padded(rows: jax.Array, starts: list[int] | tuple[int, ...]) -> np.ndarray:
+def _with_none(styles: np.ndarray) -> np.ndarray:
+    """Adds one of zeros to styles [H, ...]: all its corners are one."""
+    return np.concatenate([styles, np.zeros_like(styles[:1])])
+
+
+def _padded(rows: jax.Array, starts: tuple[int, ...]) -> np.ndarray:
     """Cuts `rows` at `starts` into pieces, and pads each with zeros to the longest."""
     rows = np.asarray(rows)
     lengths = np.diff(starts)

@@ -37,11 +37,10 @@ _BROWS = {  # thin and thick ones
 _BROW = (2.0, 2.0)
 # Light and dark people; brown is the picture of light brown, darker.
 _EYES = {
-    "brown": (0.12, 0.72, "brownlight", (0.5, 0.4, 0.3)),
-    "brownlight": (0.22, 0.22, "brownlight", (0.7, 0.6, 0.5)),
+    "brown": (0.12, 0.72, "brownlight", (0.32, 0.21, 0.14)),
+    "brownlight": (0.22, 0.22, "brownlight", (0.55, 0.44, 0.34)),
 }
 _OTHER_EYES = (0.11, 0.01)
-_LEAST_WEIGHT = 0.02  # of vertices in a regression
 
 
 @struct.dataclass
@@ -96,11 +95,8 @@ def build_casting(model: MorphableModel, looks: Looks, traits: dict[str, np.ndar
     Args:
       model: the default head.
       looks: its looks.
-      traits: `mean`, `sd` [P] and `directions` [P, K] of the head's population.
+      traits: of the head's population, from `looks_io.load_traits`.
     """
-    directions = np.asarray(traits["directions"], np.float64)
-    values, vectors = np.linalg.eigh(np.eye(directions.shape[1]) - directions.T @ directions)
-    rest = (vectors * np.sqrt(np.maximum(values, _LEAST_WEIGHT))) @ vectors.T
     names = model.expression_names
     bases = [name.removesuffix("Left").removesuffix("Right") for name in names]
     rows = {base: np.array([base == b for b in bases], np.float32) for base in bases}
@@ -110,8 +106,8 @@ def build_casting(model: MorphableModel, looks: Looks, traits: dict[str, np.ndar
     return Casting(
         trait_mean=jnp.asarray(traits["mean"], jnp.float32),
         trait_sd=jnp.asarray(traits["sd"], jnp.float32),
-        trait_directions=jnp.asarray(directions, jnp.float32),
-        rest=jnp.asarray(rest, jnp.float32),
+        trait_directions=jnp.asarray(traits["directions"], jnp.float32),
+        rest=jnp.asarray(traits["rest"], jnp.float32),
         unit_rows={base: jnp.asarray(row) for base, row in rows.items()},
         symmetric=jnp.asarray([n != b for n, b in zip(names, bases, strict=True)], jnp.float32),
         skin_group=jnp.asarray([_group(name) for name in looks.skin_names], jnp.int32),

@@ -35,12 +35,19 @@ def directional_light(direction: jax.Array, color: jax.Array) -> jax.Array:
     return harmonics.basis(direction, 2)[:, None] * (color / _PEAK)
 
 
-def sky_light(above: jax.Array, below: jax.Array) -> jax.Array:
-    """Returns [9, 3] of a sky whose radiance goes evenly from `below` [3] up to `above` [3]."""
+def sky_light(above: jax.Array, below: jax.Array, up: jax.Array) -> jax.Array:
+    """Returns [9, 3] of a sky whose radiance goes evenly from `below` [3] to `above` [3].
+
+    Args:
+      above: radiance straight up.
+      below: radiance straight down.
+      up: [3] unit.
+    """
     constant = (above + below) / 2 / harmonics.CONSTANT
-    slope = -(above - below) / 2 * math.sqrt(4 * math.pi / 3)  # the second harmonic is -y
-    rest = jnp.zeros((7, 3), constant.dtype)
-    return jnp.concatenate([constant[None], slope[None], rest])
+    slope = (above - below) / 2 * math.sqrt(4 * math.pi / 3)
+    x, y, z = up
+    first = jnp.stack([-y, z, -x])[:, None] * slope  # the first band is (-y, z, -x)
+    return jnp.concatenate([constant[None], first, jnp.zeros((5, 3), constant.dtype)])
 
 
 def scattered(light: jax.Array) -> jax.Array:

@@ -96,9 +96,9 @@ def _to_bytes(transfer: np.ndarray) -> np.ndarray:
 
 
 def load_traits() -> dict[str, np.ndarray]:
-    """Reads how traits shape the default head: `mean`, `sd` [P] and `directions` [P, K]."""
+    """Reads how traits shape the default head: what `build_head.learn_traits` returns."""
     arrays = read_arrays(_TRAITS, _TRAITS_WHAT)
-    return {name: arrays[name] for name in ("mean", "sd", "directions")}
+    return {name: arrays[name] for name in ("mean", "sd", "directions", "rest")}
 
 
 def save_traits(path: str | os.PathLike, traits: dict[str, np.ndarray]) -> None:

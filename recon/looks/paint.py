@@ -31,8 +31,8 @@ from recon.painting.surface import ramp
 from render.image import srgb_to_linear
 
 _IRIS_ANGLE = np.radians(24.0)  # of the iris' edge from the gaze: `IRIS_RADIUS` texels
-_WHITE = 0.62  # of the eye's white in the pictures; more glows on dark faces
-_MOST_WHITE = 0.36
+_WHITE = (0.54, 0.52, 0.50)  # of the eye's white in the pictures; more glows on dark faces
+_MOST_WHITE = 0.31
 _MOUTH = (0.16, 0.045, 0.04)
 _TOOTH = (0.62, 0.57, 0.49)
 _SOCKET = (0.85, 0.6, 0.55)  # times the skin
@@ -40,7 +40,7 @@ _PLUG = (0.85, 0.77, 0.14, 0.07)  # middle and half sides of the chart behind th
 _NUM_TEETH = 12  # across the plug
 _LASH = (0.012, 0.010, 0.009)
 _STUBBLE_LIGHTEST = 0.8  # times the skin
-_STUBBLE_GRAIN = 0.3  # how much the skin shows between the hairs of stubble
+_STUBBLE_GRAIN = 0.12  # how much the skin shows between the hairs of stubble
 _HAIR_BLACK = 8.0  # added to the texture's 0..255 before the logarithm
 _MOST_DEVIATION = 2.2
 _STRANDS = {"afro01": 0.5}  # share of the contrast; its shell is a patchwork
@@ -207,7 +207,7 @@ def _paint_eyes(look: Look, canvas: Canvas) -> jax.Array:
     row = side / 2 - 0.5 - reach * y / sine
     color = _bilinear(canvas.eyes[look.eye], row, column)
     is_iris = jax.nn.sigmoid((IRIS_RADIUS - radius) * 1.5)[:, None]
-    white = jnp.minimum(color * _WHITE, _MOST_WHITE)
+    white = jnp.minimum(color * jnp.array(_WHITE), _MOST_WHITE)
     white = white * jnp.clip(1.25 - 0.5 * angle, 0.35, 1.0)[:, None]  # rounder, for the corners
     lid = 1 - 0.45 * jnp.clip(canvas.eye_directions[:, 1:2] * 4.0, 0.0, 1.0)  # its shadow
     return (is_iris * color * look.iris_gain + (1 - is_iris) * white) * lid
@@ -295,7 +295,7 @@ def _beard_zone(places: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarra
     """Where a beard grows [S, S]: jaw, chin, around the mouth, and a little down the throat."""
     x, y, z = np.abs(places[..., 0]), places[..., 1], places[..., 2]
     top = np.interp(z, [-0.01, 0.02, 0.055, 0.08], [0.0, -0.022, -0.042, -0.037])
-    zone = ramp(top - y, -0.004, 0.010)
+    zone = ramp(top - y, -0.010, 0.016)
     zone = zone * ramp(z, -0.012, 0.006) * ramp(y, -0.112, -0.094)
     corner = np.exp(-(((x - 0.013) / 0.010) ** 2) - ((y + 0.070) / 0.006) ** 2)
     lips = np.clip(regions["lips"] * 2, 0, 1)

@@ -7,15 +7,15 @@ Axes: K identity and E expression coefficients, S skins, L = 3 lights. Light's d
 the viewer's axes: x right, y up, z to the viewer.
 """
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from recon.looks.albedo import AlbedoModel
-from recon.looks.casting import Casting
+from recon.looks.casting import AFRICAN, ASIAN, Casting
+from recon.looks.draws import Draws
 from recon.looks.look import BALD, Look
 from recon.looks.paint import Clothes
 from render.image import srgb_to_linear
@@ -42,6 +42,10 @@ _DARK_HAIR_SHARES = (0.68, 0.24, 0.05, 0.01, 0, 0, 0, 0.02, 0, 0, 0)
 _ASIAN_HAIR_SHARES = (0.62, 0.26, 0.07, 0.02, 0, 0, 0, 0.03, 0, 0, 0)
 _HAIR_SHARES = (0.12, 0.22, 0.22, 0.16, 0.10, 0.08, 0.03, 0.04, 0.03, 0, 0)
 _GREY_SHARES = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0.65, 0.35)
+_GROUP_SHARES = (0.46, 0.24, 0.30)  # EUROPEAN, ASIAN, AFRICAN
+_MOST_TOWARDS_OTHERS = (0.4, 0.25, 0.62)  # share of the way to another group's skin
+_LASH_SHARES = ((3, 4, 3, 0.3), (6, 1, 1, 0))  # of women, of men
+_LIGHTEST_BROW = (0.10, 0.07, 0.05)
 _TONE_EDGES = (-1.35, -1.9, -2.5)  # mean of log(linear + 0.008)
 _AGE_EDGES = (0.12, 0.45)
 
@@ -105,39 +109,7 @@ class View:
         return euler_rotation(*self.body_angles)
 
 
-class _Draws:
-    """Numbers drawn all at once and dealt out: one draw compiles, a hundred take seconds to."""
-
-    def __init__(self, key: jax.Array, num_uniform: int, num_normal: int):
-        first, second = jax.random.split(key)
-        self._uniform = jax.random.uniform(first, (num_uniform,))
-        self._normal = jax.random.normal(second, (num_normal,))
-        self._used = [0, 0]
-
-    def _next(self, kind: int, shape: Sequence[int]) -> jax.Array:
-        values = (self._uniform, self._normal)[kind]
-        first, count = self._used[kind], int(np.prod(shape))
-        if first + count > values.shape[0]:
-            raise ValueError(f"expected {values.shape[0]} numbers at most, found more asked for")
-        self._used[kind] += count
-        return values[first : first + count].reshape(shape)
-
-    def uniform(self, low=0.0, high=1.0, shape: Sequence[int] = ()) -> jax.Array:
-        return low + (high - low) * self._next(0, shape)
-
-    def normal(self, sd=1.0, shape: Sequence[int] = ()) -> jax.Array:
-        return sd * self._next(1, shape)
-
-    def chance(self, probability) -> jax.Array:
-        return self._next(0, ()) < probability
-
-    def choice(self, shares: jax.Array | Sequence[float], shape: Sequence[int] = ()) -> jax.Array:
-        """Draws numbers of shares [N] that need not sum to one."""
-        ends = jnp.cumsum(jnp.asarray(shares, jnp.float32))
-        at = self._next(0, shape)[..., None] * ends[-1]
-        return jnp.minimum(jnp.sum(at >= ends, -1), ends.shape[0] - 1).astype(jnp.int32)
-
-
+@jax.jit
 def sample_person(key: jax.Array, casting: Casting, albedo_model: AlbedoModel) -> Person:
     """Draws a person.
 
@@ -146,36 +118,82 @@ def sample_person(key: jax.Array, casting: Casting, albedo_model: AlbedoModel) -
       casting: from `build_casting`.
       albedo_model: of the skins.
     """
-    draws = _Draws(key, 128, 160)
-    # Sex, age, origin and build, as the population that the head's modes were learnt from has them.
+    draws = Draws(key, 256)
+    traits = _draw_traits(draws)
+    identity = casting.identity(traits.values, draws.normal(_IDENTITY_SD, (casting.num_identity,)))
+    look, named = _draw_look(draws, casting, albedo_model, traits)
+    kind, expression = _expression(draws, casting)
+    return Person(
+        identity=identity,
+        expression=expression,
+        look=look,
+        clothes=_clothes(draws, traits.male),
+        attributes=Attributes(
+            sex=traits.is_male.astype(jnp.int32),
+            age_group=traits.age_group,
+            age=traits.age,
+            expression=kind,
+            smile=casting.unit(expression, "mouthSmileLeft"),
+            mouth_open=casting.unit(expression, "jawOpen"),
+            **named,
+        ),
+    )
+
+
+class _Traits(NamedTuple):
+    """What shape, skin and hair share."""
+
+    is_male: jax.Array  # [] bool
+    male: jax.Array  # [] share of male shape
+    age: jax.Array  # [] 0 young to 1 old
+    age_group: jax.Array  # [] int32 of AGE_GROUPS
+    group: jax.Array  # [] int32 EUROPEAN, ASIAN or AFRICAN
+    values: jax.Array  # [P] as `Casting.identity` takes them
+
+
+def _draw_traits(draws: Draws) -> _Traits:
+    """Draws traits, as wide as the population has them that the head's modes were learnt from."""
     is_male = draws.chance(0.5)
-    male = jnp.where(is_male, 1.0 - draws.uniform() ** 2 * 0.45, draws.uniform() ** 2 * 0.45)
+    doubt = 0.45 * draws.uniform() ** 2
+    male = jnp.where(is_male, 1.0 - doubt, doubt)
     age = jnp.maximum(draws.uniform(-0.6, 0.9), 0.0)
-    group = draws.choice((0.46, 0.24, 0.30))  # european, asian, african
+    group = draws.choice(_GROUP_SHARES)
     origin = 0.8 * jax.nn.one_hot(group, 3) + 0.2 * draws.uniform(shape=(3,)) ** 2
     origin = origin / jnp.sum(origin)
     build = jnp.clip(draws.normal(0.5, (2,)), -1, 1)
-    traits = jnp.concatenate([origin[1:], jnp.stack([male, age]), build])
-    identity = casting.identity(traits, draws.normal(_IDENTITY_SD, (casting.num_identity,)))
+    return _Traits(
+        is_male=is_male,
+        male=male,
+        age=age,
+        age_group=jnp.sum(age > jnp.array(_AGE_EDGES)).astype(jnp.int32),
+        group=group,
+        values=jnp.concatenate([origin[1:], jnp.stack([male, age]), build]),
+    )
 
-    age_group = jnp.sum(age > jnp.array(_AGE_EDGES)).astype(jnp.int32)
-    tone, detail = _skin(draws, casting, albedo_model, group, is_male, age_group)
+
+def _draw_look(
+    draws: Draws, casting: Casting, albedo_model: AlbedoModel, traits: _Traits
+) -> tuple[Look, dict[str, jax.Array]]:
+    """Draws a look, and returns what can be said of it: fields of `Attributes`."""
+    is_male = traits.is_male
+    tone, detail = _skin(draws, casting, albedo_model, traits)
     darkness = jnp.clip((-1.45 - jnp.mean(tone)) / 1.2, 0.0, 1.0)
-    hair, style, color_name, color = _hair(draws, casting, group, is_male, age, darkness)
+    cover, style, color_name, color = _hair(draws, casting, traits, darkness)
     eye_color, eye, iris_gain = _eye(draws, casting, color_name, darkness)
-    has_beard = is_male & draws.chance(0.45) & (group != 1)
+    has_beard = is_male & draws.chance(0.45) & (traits.group != ASIAN)
     beard = jnp.where(has_beard, draws.uniform(0.12, 0.8), 0.0)
     lip_tint, painted = _lips(draws, is_male)
-    kind, expression = _expression(draws, casting)
-    brow = draws.choice(jnp.where(is_male, *jnp.asarray(casting.brow_shares)[::-1]))
+    women, men = jnp.asarray(casting.brow_shares)
+    brow = draws.choice(jnp.where(is_male, men, women))
+    lashes = jnp.where(is_male, *jnp.array(_LASH_SHARES)[::-1])
     look = Look(
         tone=tone,
         detail=detail,
         contrast=draws.uniform(0.8, 1.1),
         lip_tint=lip_tint,
         brow=brow,
-        brow_color=jnp.minimum(color * draws.uniform(0.45, 0.75), jnp.array([0.10, 0.07, 0.05])),
-        lash=draws.choice(jnp.where(is_male, jnp.array([6, 1, 1, 0]), jnp.array([3, 4, 3, 0.3]))),
+        brow_color=jnp.minimum(color * draws.uniform(0.45, 0.75), jnp.array(_LIGHTEST_BROW)),
+        lash=draws.choice(lashes),
         eye=eye,
         iris_gain=iris_gain,
         gaze=draws.normal(shape=(2,)) * jnp.array([0.10, 0.05]),
@@ -183,35 +201,24 @@ def sample_person(key: jax.Array, casting: Casting, albedo_model: AlbedoModel) -
         hair_color=color,
         hair_contrast=draws.uniform(0.32, 0.5),
         hair_scale=jnp.ones(()),
-        stubble=hair,
+        stubble=cover,
         beard=beard,
         teeth=draws.uniform(0.85, 1.1),
     )
-    return Person(
-        identity=identity,
-        expression=expression,
-        look=look,
-        clothes=_clothes(draws, male),
-        attributes=Attributes(
-            sex=is_male.astype(jnp.int32),
-            age_group=age_group,
-            age=age,
-            tone=jnp.sum(jnp.mean(tone) < jnp.array(_TONE_EDGES)).astype(jnp.int32),
-            hair_style=style,
-            hair_color=color_name,
-            eye_color=eye_color,
-            brow=brow,
-            painted_lips=painted,
-            beard=beard,
-            expression=kind,
-            smile=casting.unit(expression, "mouthSmileLeft"),
-            mouth_open=casting.unit(expression, "jawOpen"),
-        ),
-    )
+    return look, {
+        "tone": jnp.sum(jnp.mean(tone) < jnp.array(_TONE_EDGES)).astype(jnp.int32),
+        "hair_style": style,
+        "hair_color": color_name,
+        "eye_color": eye_color,
+        "brow": brow,
+        "painted_lips": painted,
+        "beard": beard,
+    }
 
 
-def _skin(draws, casting, albedo_model, group, is_male, age_group):
+def _skin(draws, casting, albedo_model, traits):
     """Tone [3] between those of two skins, and a mix of the details of four."""
+    group = traits.group
     is_group = jnp.asarray(casting.skin_group) == group
     own = jnp.where(jnp.any(is_group), is_group, 1.0)
     first, second = draws.choice(own, (2,))
@@ -219,7 +226,7 @@ def _skin(draws, casting, albedo_model, group, is_male, age_group):
     tone = albedo_model.tones[first] * share + albedo_model.tones[second] * (1 - share)
     # Brown skins, that no picture has, lie between the dark and the light ones.
     other = albedo_model.tones[draws.choice(jnp.asarray(casting.skin_group) != group)]
-    most = jnp.where(group == 2, 0.62, jnp.where(group == 1, 0.25, 0.4))
+    most = jnp.array(_MOST_TOWARDS_OTHERS)[group]
     towards = jnp.where(draws.chance(0.45), draws.uniform(0.1, 1.0) * most, 0.0)
     tone = tone + towards * (other - tone)
     # The dark skins are redder than people are.
@@ -228,8 +235,8 @@ def _skin(draws, casting, albedo_model, group, is_male, age_group):
     tone = tone + draws.normal(0.06) + draws.normal(0.025, (3,)) * jnp.array([1.0, 1.0, 1.3])
     likely = (
         (1 + 3 * is_group)
-        * (1 + 2 * (jnp.asarray(casting.skin_is_male) == is_male))
-        * jnp.where(jnp.asarray(casting.skin_age) == age_group, 1.0, 0.12)
+        * (1 + 2 * (jnp.asarray(casting.skin_is_male) == traits.is_male))
+        * jnp.where(jnp.asarray(casting.skin_age) == traits.age_group, 1.0, 0.12)
     )
     picked = draws.choice(likely, (_MIX_SKINS,))
     shares = (-jnp.log(draws.uniform(1e-4, 1.0, (_MIX_SKINS,)))) ** 1.6
@@ -237,8 +244,9 @@ def _skin(draws, casting, albedo_model, group, is_male, age_group):
     return tone, detail + draws.normal(0.25, detail.shape)
 
 
-def _hair(draws, casting, group, is_male, age, darkness):
+def _hair(draws, casting, traits, darkness):
     """Cover of the skull's stubble, style, number of the colour's name, and the colour."""
+    group, is_male, age = traits.group, traits.is_male, traits.age
     shares = jnp.array([_HAIR_SHARES, _ASIAN_HAIR_SHARES, _DARK_HAIR_SHARES])[group]
     shares = jnp.where(darkness > 0.45, jnp.array(_DARK_HAIR_SHARES), shares)
     is_grey = draws.chance(jnp.clip(1.3 * (age - 0.25), 0.0, 0.75))
@@ -247,7 +255,7 @@ def _hair(draws, casting, group, is_male, age, darkness):
     srgb = srgb * jnp.exp(draws.normal(0.10) + draws.normal(0.025, (3,)))
     color = srgb_to_linear(jnp.clip(srgb, 0.02, 0.9))
     by_sex = jnp.where(is_male, *jnp.asarray(casting.hair_shares)[::-1])
-    curly = jnp.where(group == 2, jnp.asarray(casting.curly_gain), 1.0)
+    curly = jnp.where(group == AFRICAN, jnp.asarray(casting.curly_gain), 1.0)
     style = draws.choice(by_sex * curly)
     is_shorn = is_male & draws.chance(0.12 + 0.25 * age)
     cover = jnp.where(is_shorn, draws.uniform(0.0, 0.75), 0.92)
@@ -289,7 +297,8 @@ def _expression(draws, casting):
         "mouthFrown": frown * one(0.0, 0.45),
         "mouthPress": frown * one(0.0, 0.4),
         "eyeSquint": smile * 0.3 * strength + frown * one(0.0, 0.35),
-        "browInnerUp": surprise * one(0.1, 0.6),
+        # A little of it at rest: the bare skull's brows look stern.
+        "browInnerUp": (1 - frown) * one(0.0, 0.2) + surprise * one(0.1, 0.5),
         "browOuterUp": surprise * one(0.1, 0.6),
         "eyeWide": surprise * one(0.0, 0.5),
         "jawOpen": surprise * one(0.08, 0.42) + smile * opens * one(0.04, 0.15),
@@ -318,6 +327,7 @@ def _clothes(draws, male):
     )
 
 
+@jax.jit
 def sample_view(key: jax.Array, max_yaw: float = 1.1) -> View:
     """Draws a view: pose, camera, one to three lights and a sky, background.
 
@@ -325,7 +335,7 @@ def sample_view(key: jax.Array, max_yaw: float = 1.1) -> View:
       key: of the view.
       max_yaw: radians.
     """
-    draws = _Draws(key, 96, 96)
+    draws = Draws(key, 160)
     yaw = jnp.clip(draws.normal(0.36), -max_yaw, max_yaw)
     angles = jnp.stack([yaw, draws.normal(0.10), draws.normal(0.07)])
     body = jnp.stack([0.45 * yaw + draws.normal(0.15), 0.25 * angles[1], 0.15 * angles[2]])

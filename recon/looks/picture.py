@@ -115,7 +115,8 @@ def _render(studio: Studio, person: Person, view: View, config: PictureConfig) -
     landmarks = jnp.einsum("lk,lkd->ld", weights, head[corners])
     linear, alpha, label, needed, overflow = _draw(camera, scene, *lit, texture, config)
     shape = config.height, config.width, 3
-    behind = jnp.maximum(jax.image.resize(view.background, shape, "cubic"), 0.0)
+    limits = jnp.min(view.background, (0, 1)), jnp.max(view.background, (0, 1))
+    behind = jnp.clip(jax.image.resize(view.background, shape, "cubic"), *limits)
     linear = linear + (1 - alpha)[..., None] * behind
     linear = linear / (1 + _HIGHLIGHT_ROOM * jnp.max(linear, -1, keepdims=True))
     return PersonPicture(

@@ -23,7 +23,6 @@ from recon.looks.look import Look
 from recon.looks.paint import neckline
 from recon.looks.people import Person, View
 from recon.looks.studio import BACKGROUND, BROWS, CLOTHES, HAIRS, NECK, SKIN, Studio
-from render import harmonics
 from render.camera import Camera, camera_position
 from render.mesh import vertex_normals
 from render.transforms import safe_normalize
@@ -31,13 +30,13 @@ from render.transforms import safe_normalize
 _LEAST_OPEN = 0.02
 _BUST_FLOOR, _HAIR_FLOOR = 0.15, 0.3
 _HAIR_SHINE = 0.012
-_HAIR_SHEEN = 0.55  # of what hair mirrors in its own colour
+_HAIR_SHEEN = 0.35  # of what hair mirrors in its own colour
 _SKIN_LOBES, _HAIR_LOBES = (10.0, 36.0), (14.0, 60.0)
 _GLINT_LOBE = 900.0
 _MOST_GLINT = 0.8
 _MOST_GAZE = np.radians([28.0, 18.0])
 _GREY = 0.22  # linear luminance of a face that exposure aims at
-_ADAPTATION = 0.5  # how far: dark skin stays darker than light skin
+_ADAPTATION = 0.42  # how far: dark skin stays darker than light skin
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
@@ -101,9 +100,9 @@ def _inset(uvs: jax.Array, side: jax.Array) -> jax.Array:
 
 def light_of_head(view: View) -> jax.Array:
     """Returns what shines, as radiance [9, 3] in the head's axes."""
-    lights = jax.vmap(directional_light)(view.light_directions, view.light_colors)
-    light = jnp.sum(lights, 0) + sky_light(view.sky[0], view.sky[1])
-    return harmonics.rotate(light, view.rotation.T)
+    directions = view.light_directions @ view.rotation
+    lights = jax.vmap(directional_light)(directions, view.light_colors)
+    return jnp.sum(lights, 0) + sky_light(view.sky[0], view.sky[1], view.rotation[1])
 
 
 def shade(
