@@ -135,8 +135,8 @@ def _prepare(
     rows, rectangles = _setup(corners, grid, orthographic, config, is_culled)
     max_pairs = config.max_pairs
     if max_pairs is None:
-        # Enough for any few triangles, or for a fine mesh that fills half of the picture; cards, such
-        # as hair, are long and lie over each other.
+        # Enough for any few triangles, or for a fine mesh that fills half of the picture. Cards,
+        # such as hair, are long and lie over each other.
         few = min(num_triangles * grid.num_tiles, 2**14)
         depth = 6 if num_opaque is None else 14
         max_pairs = max(few, 3 * num_triangles // 2 + depth * grid.num_tiles)
