@@ -60,12 +60,15 @@ class Protocol:
     detector: str = "silhouette"  # exact, silhouette or dlib
     noise: DetectorConfig = _NOISE
     knows_scale: bool = True  # as the thesis does
+    prior: str = "model"  # that the methods know: the model's N(0, I), or of real people
     errors: str | None = None  # file of the detector's errors that the methods know
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.held_out == 1:
             raise ValueError("expected --held_out of 2 and more, or 0, found 1: no mode is left")
+        if self.prior == "people" and self.model != "default":
+            raise ValueError(f"expected --prior=people with --model=default, found {self.model}")
 
 
 class Subject(NamedTuple):
@@ -113,11 +116,12 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
     offsets = correlation = None
     if protocol.errors is not None:
         offsets, _, correlation = read_errors(protocol.errors, whole.name)
+    prior = assets.load_people_prior().of(modes) if protocol.prior == "people" else None
     return Subject(
         truth=truth,
         modes=modes,
         given=given,
-        fit_model=fit.prepare(given, offsets),
+        fit_model=fit.prepare(given, offsets, prior),
         outline=outline,
         looks=looks,
         studio=studio,
