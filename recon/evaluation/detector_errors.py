@@ -28,8 +28,6 @@ _FLIP = np.array([1.0, -1.0])  # the picture's y points down
 # In views, against offsets that few of them tell: views of a face err alike, along the outline none
 # tells anything, and turned by 30 degrees they tell little of z.
 _RIDGE = np.array([5.0, 5.0, 10.0])
-    [0.02, 0.02, 1.0]
-)  # of an offset, in views: turned by 30 degrees they tell z badly
 _OUTLINE_DEG = 2.0  # between points of the outline
 _SHRINKAGE = 0.1  # of correlations, that few faces leave uncertain
 

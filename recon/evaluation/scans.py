@@ -237,7 +237,7 @@ def _alignment_step(surface, near, points: NDArray, at: Similarity, fits_scale: 
 
 
 def motion_columns(points: NDArray, moved: NDArray, along: NDArray) -> NDArray:
-    """How points `moved` [N, 3] go along unit vectors [N, 3] with each part of a `stepped` [N, 7]."""
+    """How far points `moved` [N, 3] go along unit vectors [N, 3], by each part of a step [N, 7]."""
     arm = moved - points.mean(0)
     return np.concatenate(
         [np.cross(arm, along), _RADIUS * along, (arm * along).sum(1, keepdims=True)], axis=1
