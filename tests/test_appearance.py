@@ -52,6 +52,7 @@ def detector_errors(model, painted, identity, head, key):
     return distance / float(eye_distance(upright))
 
 
+@pytest.mark.slow
 def test_dlib_finds_the_painted_points_where_the_vertices_are(model, painted):
     identity = random_identity(jax.random.key(1), 1, 10)[0]
     errors = detector_errors(model, painted, identity, head_at(model), jax.random.key(3))

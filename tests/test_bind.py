@@ -119,6 +119,7 @@ def test_a_turned_mesh_looks_like_the_mesh_from_a_turned_camera():
     assert float(psnr(moved.rgb, still.rgb)) > 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_of_a_picture_match_finite_differences():
     vertices = jnp.array([[0, 0, 0], [1, 0.1, 0.2], [0.9, 1.1, 0], [0.1, 0.9, -0.3]])

@@ -145,6 +145,7 @@ def noisy_faces(model, fit_model):
     return heads, identity, *judged(fit_model, xy, np.full(68, 5.0), INNER)
 
 
+@pytest.mark.slow
 def test_fits_know_how_wrong_they_are(model, noisy_faces):
     heads, identity, _, faces, found = noisy_faces
     neutral = jnp.zeros((NUM_FACES, 0))
