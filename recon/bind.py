@@ -28,6 +28,7 @@ from scipy import spatial
 from render import harmonics
 from render.gaussians import Gaussians
 from render.mesh import Mesh, face_normals, vertex_normals
+from render.program_io import kept
 from render.rasterize import RenderConfig, sample_texture
 from render.transforms import safe_norm, safe_normalize
 
@@ -79,31 +80,32 @@ def bind(mesh: Mesh, config: BindConfig = BindConfig()) -> Binding:
     The colours are the texture's, averaged over the piece, or the vertices'; a mesh of neither is
     grey and shaded by the angle to the view, as `render_mesh` shows it.
     """
-    dtype = jnp.asarray(mesh.vertices).dtype
+    dtype = jax.dtypes.canonicalize_dtype(mesh.vertices.dtype)
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = np.asarray(mesh.triangles)
     triangle, corners = _cut(vertices[triangles], config.max_edge, config.max_gaussians)
     edges = corners[:, 1:, 1:] - corners[:, :1, 1:]  # of the piece, along those of the triangle
     shape = np.einsum("nia,ij,njb->nab", edges, config.spread**2 * _TRIANGLE, edges)
-    colors = jnp.asarray(_colors(mesh, triangle, corners), dtype)
+    colors = np.asarray(_colors(mesh, triangle, corners), dtype)
     border = _border(vertices, triangles)
     shading = None
     if mesh.colors is None and not _has_texture(mesh):
         places = np.einsum("nk,nkd->nd", corners.mean(1), vertices[triangles[triangle]])
-        shading = jnp.asarray(_fade(places, vertices[border[:, 0]]), dtype)
+        shading = np.asarray(_fade(places, vertices[border[:, 0]]), dtype)
     logit = math.log(config.opacity / (1.0 - config.opacity))
-    return Binding(
-        triangles=jnp.asarray(triangles, jnp.int32),
-        border=jnp.asarray(border, jnp.int32),
-        triangle=jnp.asarray(triangle, jnp.int32),
-        barycentric=jnp.asarray(corners.mean(1), dtype),
-        shape=jnp.asarray(shape[:, [0, 0, 1], [0, 1, 1]], dtype),
-        logit_opacities=jnp.full(len(triangle), logit, dtype),
-        harmonics=(colors[:, None] - 0.5) / harmonics.CONSTANT,
-        thickness=jnp.asarray(config.thickness, dtype),
-        inset=jnp.asarray(config.inset, dtype),
+    binding = Binding(
+        triangles=np.asarray(triangles, np.int32),
+        border=np.asarray(border, np.int32),
+        triangle=np.asarray(triangle, np.int32),
+        barycentric=np.asarray(corners.mean(1), dtype),
+        shape=np.asarray(shape[:, [0, 0, 1], [0, 1, 1]], dtype),
+        logit_opacities=np.full(len(triangle), logit, dtype),
+        harmonics=np.asarray((colors[:, None] - 0.5) / harmonics.CONSTANT, dtype),
+        thickness=np.asarray(config.thickness, dtype),
+        inset=np.asarray(config.inset, dtype),
         shading=shading,
     )
+    return jax.device_put(binding)
 
 
 def _cut(points: np.ndarray, max_edge: float, max_pieces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,11 +181,11 @@ def _colors(mesh: Mesh, triangle: np.ndarray, corners: np.ndarray) -> np.ndarray
     uvs = np.einsum("njk,nkc->njc", corners, uvs, optimize=True)
     texels = np.abs(uvs[:, [1, 2, 0]] - uvs) * mesh.texture.shape[1::-1]
     rate = math.ceil(np.quantile(texels.max((1, 2)), 0.99)) if len(uvs) else 1
-    texture = jnp.asarray(mesh.texture)
-    return _mean_of_texture(texture, jnp.asarray(uvs, texture.dtype), min(max(rate, 1), _MAX_RATE))
+    texture = jax.device_put(mesh.texture)
+    return _mean_of_texture(texture, np.asarray(uvs, texture.dtype), min(max(rate, 1), _MAX_RATE))
 
 
-@functools.partial(jax.jit, static_argnames="rate")
+@functools.partial(kept, static_argnames="rate")
 def _mean_of_texture(texture: jax.Array, uvs: jax.Array, rate: int) -> jax.Array:
     """Averages a texture over triangles of corners `uvs` [N, 3, 2], from rate^2 cells of each."""
     cells = [(i, j, 1 / 3) for i in range(rate) for j in range(rate - i)]
@@ -198,7 +200,7 @@ def _mean_of_texture(texture: jax.Array, uvs: jax.Array, rate: int) -> jax.Array
     return lax.scan(add, nothing, jnp.asarray(places, uvs.dtype))[0] / rate**2
 
 
-@jax.jit
+@kept
 def bound_gaussians(binding: Binding, vertices: jax.Array) -> Gaussians:
     """Returns the Gaussians [N] of the mesh whose vertices are at `vertices` [V, 3].
 

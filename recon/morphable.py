@@ -44,6 +44,7 @@ class MorphableModel:
     name: str = struct.field(pytree_node=False, default="unnamed")
 
 
+@jax.jit
 def face_shape(model: MorphableModel, identity: jax.Array, expression: jax.Array) -> jax.Array:
     """Returns the vertices [V, 3] of a face, Eq. 2 plus expression.
 

@@ -32,6 +32,7 @@ from recon.painting.surface import Surface, on_host, ramp, refine
 from recon.painting.trust import Seen, TrustConfig, judge
 from render.image import as_picture
 from render.mesh import Mesh, apply, linear_subdivision
+from render.program_io import kept
 
 _MIDDLE = np.array([0.0, -0.2, -0.85])  # of the head, as `place`
 _TURNED = -0.8, -0.4  # cosine away from the viewer: lit as the photo is, lit evenly
@@ -122,12 +123,12 @@ def paint(
     log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
     limit = fill.brightest(surface, seen)
     colors = _dimmed(shading.to_rgb(log_rgb), seen.trust[:, None], limit)
-    colors = jnp.asarray(colors, jnp.float32)
-    weights = jnp.asarray(_detail_weights(seen, mirrored, plain), jnp.float32)
+    weights = _detail_weights(seen, mirrored, plain)
+    colors, weights = jax.device_put((np.float32(colors), np.float32(weights)))
     mesh = Mesh(view.vertices, head.surface.subdivision.triangles, colors=colors)
     if head.atlas is None:
         return mesh
-    texture = _paint_texture(head, view, colors, weights, limit)
+    texture = _paint_texture(head, view, colors, weights, np.float32(limit))
     return mesh.replace(uvs=head.uvs, uv_triangles=head.uv_triangles, texture=texture)
 
 
@@ -149,9 +150,9 @@ def _detail_weights(seen: Seen, mirrored: Mirrored, plain: Plain) -> np.ndarray:
     return np.stack([own, other, plain.strand_contrast, seen.trust], -1)
 
 
-@jax.jit
+@kept
 def _paint_texture(
-    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array, limit: float
+    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array, limit: jax.Array
 ) -> jax.Array:
     """The texture [S, S, 3]: the colours of the vertices, and detail finer than these."""
     mirror, size = head.surface.mirror, view.picture.shape[0]

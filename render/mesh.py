@@ -46,11 +46,13 @@ class Subdivision:
     num_vertices: int = struct.field(pytree_node=False)  # V'
 
 
+@jax.jit
 def face_normals(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     """Returns unit normals [T, 3]; zero for triangles without area."""
     return safe_normalize(_area_vectors(vertices, triangles))
 
 
+@jax.jit
 def vertex_normals(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     """Returns unit normals [V, 3], the area-weighted mean of the faces around each vertex.
 
@@ -65,6 +67,7 @@ def _area_vectors(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     return jnp.cross(b - a, c - a)
 
 
+@jax.jit
 def apply(subdivision: Subdivision, attributes: jax.Array) -> jax.Array:
     """Carries vertex attributes [V, C] over to the refined mesh, [V', C]."""
     attributes = jnp.asarray(attributes)
@@ -135,13 +138,14 @@ def _compose(triangles, num_vertices, levels, level_matrix) -> Subdivision:
         triangles = _split_triangles(triangles, num_vertices + edges.of_corner)
         num_vertices += len(edges.ends)
     matrix = sparse.coo_array(matrix)
-    return Subdivision(
-        row=jnp.asarray(matrix.row, jnp.int32),
-        column=jnp.asarray(matrix.col, jnp.int32),
-        weight=jnp.asarray(matrix.data, jnp.float32),
-        triangles=jnp.asarray(triangles, jnp.int32),
+    subdivision = Subdivision(
+        row=np.asarray(matrix.row, np.int32),
+        column=np.asarray(matrix.col, np.int32),
+        weight=np.asarray(matrix.data, np.float32),
+        triangles=np.asarray(triangles, np.int32),
         num_vertices=num_vertices,
     )
+    return jax.device_put(subdivision)
 
 
 def _find_edges(triangles: np.ndarray, num_vertices: int) -> _Edges:

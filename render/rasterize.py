@@ -19,6 +19,7 @@ from render.camera import Camera, project, scale_camera
 from render.frames import draw_frames
 from render.image import RenderOutput, box_downsample
 from render.mesh import Mesh, vertex_normals
+from render.program_io import kept
 from render.tiles import map_blocks
 from render.transforms import safe_normalize
 from render.zbuffer import RasterizeConfig, Winners, find_winners
@@ -195,7 +196,7 @@ class RenderConfig:
 _DEFAULT_RENDER = RenderConfig()
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(kept, static_argnames="config")
 def render_mesh(mesh: Mesh, camera: Camera, config: RenderConfig = _DEFAULT_RENDER) -> RenderOutput:
     """Renders a mesh with its texture, else its colours, else shaded grey.
 

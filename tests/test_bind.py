@@ -224,6 +224,7 @@ def test_an_expression_moves_the_splats_of_the_mouth_alone(model):
     assert moved[is_crown].max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("grey", marks=pytest.mark.slow), "coloured"])
 def test_a_head_of_gaussians_looks_like_the_mesh_from_all_sides(model, kind):
     mesh = Mesh(model.mean, np.asarray(model.triangles))
