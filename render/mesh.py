@@ -21,14 +21,19 @@ from render.transforms import safe_normalize
 
 @struct.dataclass
 class Mesh:
-    """A triangle mesh with optional colours and texture (sRGB-encoded, in [0, 1])."""
+    """A triangle mesh with optional colours and texture (sRGB-encoded, in [0, 1]).
+
+    Its last triangles may be cards: thin two-sided ones such as hair is made of, whose texture says
+    by its fourth channel, alpha, how much of what is behind them they cover.
+    """
 
     vertices: jax.Array  # [V, 3] metres
     triangles: jax.Array  # [T, 3] int32
     colors: jax.Array | None = None  # [V, 3]
     uvs: jax.Array | None = None  # [U, 2]
     uv_triangles: jax.Array | None = None  # [T, 3] int32, rows of `uvs`
-    texture: jax.Array | None = None  # [H, W, 3], row 0 on top
+    texture: jax.Array | None = None  # [H, W, 3] or [H, W, 4], row 0 on top
+    num_opaque: int | None = struct.field(pytree_node=False, default=None)  # cards follow; None: T
 
 
 @struct.dataclass
@@ -88,6 +93,7 @@ def subdivide_mesh(mesh: Mesh, levels: int) -> Mesh:
         vertices=apply(shape, mesh.vertices),
         triangles=shape.triangles,
         colors=None if mesh.colors is None else apply(shape, mesh.colors),
+        num_opaque=None if mesh.num_opaque is None else mesh.num_opaque * 4**levels,
     )
     if mesh.uvs is None:
         return mesh

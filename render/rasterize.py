@@ -1,10 +1,10 @@
-"""Rasterizes triangle meshes: which triangle each pixel sees, where on it, in which colour.
+"""Rasterizes triangle meshes: which triangles each pixel sees, where on them, in which colour.
 
 The winners are found without gradients, by `zbuffer.py`. Barycentric coordinates and depth are then
 computed anew from the winners' corners, so plain autodiff is exact wherever a pixel keeps its
 triangle; what moves at outlines (a pixel changing its triangle) has no gradient.
 
-Axes: V vertices, T triangles, C channels. Pixels and camera axes as in `camera.py`.
+Axes: V vertices, T triangles, C channels, K layers. Pixels and camera axes as in `camera.py`.
 """
 
 import dataclasses
@@ -18,18 +18,19 @@ import jax.numpy as jnp
 from render.camera import Camera, project, scale_camera
 from render.frames import draw_frames
 from render.image import RenderOutput, box_downsample
+from render.layers import composite_layers
 from render.mesh import Mesh, vertex_normals
 from render.program_io import kept
-from render.tiles import map_blocks
+from render.tiles import map_blocks, map_seen
 from render.transforms import safe_normalize
-from render.zbuffer import RasterizeConfig, Winners, find_winners
+from render.zbuffer import Layers, RasterizeConfig, Winners, find_layers, find_winners
 
 _DEFAULT = RasterizeConfig()
 _BAND = 16  # rows of pixels worked on at once: their temporaries stay in the cache
 
 
 class Fragments(NamedTuple):
-    """What each pixel sees."""
+    """What each pixel sees; of `rasterize_layers` with an axis [K, ...] in front, nearest first."""
 
     triangle: jax.Array  # [H, W] int32; -1 where there is none
     barycentric: jax.Array  # [H, W, 3] on the triangle in space; zero where there is none
@@ -55,21 +56,50 @@ def rasterize(
       config: static settings.
     """
     corners, winners = _find_winners(camera, vertices, triangles, config)
-    surface = map_blocks(
-        functools.partial(_locate, camera, corners), _BAND, winners.triangle, _row_centers(camera)
-    )
+    locate = functools.partial(_locate, camera, corners, _column_centers(camera))
+    surface = map_blocks(locate, _BAND, winners.triangle, _row_centers(camera))
     return Fragments(*surface, winners.needed, winners.overflow)
 
 
+@functools.partial(jax.jit, static_argnames=("num_layers", "config"))
+def rasterize_layers(
+    camera: Camera,
+    vertices: jax.Array,
+    triangles: jax.Array,
+    num_opaque: jax.Array | int,
+    num_layers: int,
+    config: RasterizeConfig = _DEFAULT,
+) -> Fragments:
+    """Finds the triangles each pixel sees through cards, and where on them.
+
+    Behind an opaque triangle a pixel sees nothing. Seen layers come first: where layer k sees
+    nothing, neither do those after it. Hair takes many more triangle-tile pairs than a closed mesh:
+    look at `overflow`.
+
+    Args:
+      camera: the view.
+      vertices: [V, 3] metres.
+      triangles: [T, 3] int32 corners, counter-clockwise seen from outside.
+      num_opaque: triangles from this number on are cards, through which more is seen.
+      num_layers: K, static.
+      config: static settings.
+    """
+    corners, layers = _find_layers(camera, vertices, triangles, num_opaque, num_layers, config)
+    is_seen = layers.triangle < triangles.shape[0]
+    surface = map_seen(functools.partial(_locate_samples, camera, corners, layers), is_seen)
+    surface = surface._replace(triangle=jnp.where(is_seen, layers.triangle, -1))
+    return Fragments(*surface, layers.needed, layers.overflow)
+
+
 def interpolate(fragments: Fragments, triangles: jax.Array, attributes: jax.Array) -> jax.Array:
-    """Returns vertex attributes [V, C] at the pixels [H, W, C]; zero where there is no triangle.
+    """Returns vertex attributes [V, C] at the pixels [..., H, W, C]; zero where there is nothing.
 
     Differentiable in `attributes`, and in the vertices through the barycentric coordinates.
     """
-    corners = _corners(triangles, attributes)
-    return map_blocks(
-        functools.partial(_blend, corners), _BAND, fragments.triangle, fragments.barycentric
-    )
+    blend = functools.partial(_blend, _corners(triangles, attributes))
+    shape = fragments.triangle.shape
+    rows = (v.reshape(-1, *v.shape[len(shape) - 1 :]) for v in fragments[:2])
+    return map_blocks(blend, _BAND, *rows).reshape(*shape, attributes.shape[-1])
 
 
 def rasterize_reference(
@@ -79,16 +109,16 @@ def rasterize_reference(
     config: RasterizeConfig = _DEFAULT,
 ) -> Fragments:
     """Does what `rasterize` does, every triangle at every pixel: slow, for tests."""
-    xy, depth = project(camera, vertices)
-    corners = _corners(triangles, jnp.concatenate([xy, depth[:, None]], -1))
+    corners = _screen_corners(camera, vertices, triangles)
     num_triangles = triangles.shape[0]
+    x, y = _column_centers(camera), _row_centers(camera)
 
     def draw(best, number):
         a, b, c = corners[number].reshape(3, 3)
         area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
         everywhere = jnp.full((camera.height, camera.width), number)
-        at = _locate(camera, corners, everywhere, _row_centers(camera))
-        edges = _edge_functions(camera, corners[number], _row_centers(camera))
+        at = _locate(camera, corners, x, everywhere, y)
+        edges = _edge_functions(corners[number], x, y)
         is_seen = jnp.all(jnp.stack(edges) * jnp.sign(area) >= 0, 0) & (at.depth < best[1])
         is_seen &= (area != 0) & jnp.all(jnp.isfinite(corners[number]))
         if not camera.orthographic:
@@ -100,7 +130,7 @@ def rasterize_reference(
     nothing = jnp.full((camera.height, camera.width), num_triangles)
     nothing = nothing, jnp.full(nothing.shape, jnp.inf, corners.dtype)
     (winner, _), _ = jax.lax.scan(draw, nothing, jnp.arange(num_triangles))
-    surface = _locate(camera, corners, winner, _row_centers(camera))
+    surface = _locate(camera, corners, x, winner, y)
     return Fragments(*surface, jnp.int32(0), jnp.array(False))
 
 
@@ -122,27 +152,66 @@ def _corners(triangles: jax.Array, attributes: jax.Array) -> jax.Array:
     return jnp.pad(rows, [(0, 1), (0, 0)])
 
 
+def _screen_corners(camera: Camera, vertices: jax.Array, triangles: jax.Array) -> jax.Array:
+    """Returns pixel x, pixel y and depth of the corners [T + 1, 9], the last a dummy."""
+    xy, depth = project(camera, vertices)
+    return _corners(triangles, jnp.concatenate([xy, depth[:, None]], -1))
+
+
 def _find_winners(
     camera: Camera, vertices: jax.Array, triangles: jax.Array, config: RasterizeConfig
 ) -> tuple[jax.Array, Winners]:
     """Returns the corners [T + 1, 9] on the screen, and the triangles that the pixels see."""
-    xy, depth = project(camera, vertices)
-    corners = _corners(triangles, jnp.concatenate([xy, depth[:, None]], -1))
+    corners = _screen_corners(camera, vertices, triangles)
     shape = camera.width, camera.height
     points = corners.reshape(-1, 3, 3)
     return corners, find_winners(points, *shape, camera.orthographic, config)
 
 
+def _find_layers(
+    camera: Camera,
+    vertices: jax.Array,
+    triangles: jax.Array,
+    num_opaque: jax.Array | int,
+    num_layers: int,
+    config: RasterizeConfig,
+) -> tuple[jax.Array, Layers]:
+    """Returns the corners [T + 1, 9] on the screen, and the layers that the pixels see."""
+    corners = _screen_corners(camera, vertices, triangles)
+    shape = camera.width, camera.height, camera.orthographic
+    points = corners.reshape(-1, 3, 3)
+    return corners, find_layers(points, *shape, config, num_layers, num_opaque)
+
+
 def _row_centers(camera: Camera) -> jax.Array:
-    return jnp.arange(camera.height) + 0.5
+    """Returns y [H, 1] of the pixels."""
+    return (jnp.arange(camera.height) + 0.5)[:, None]
 
 
-def _locate(camera: Camera, corners: jax.Array, triangle: jax.Array, y: jax.Array) -> _Surface:
-    """Computes where on the triangles [h, W] the pixels of the rows at `y` [h] lie."""
+def _column_centers(camera: Camera) -> jax.Array:
+    """Returns x [W] of the pixels."""
+    return jnp.arange(camera.width) + 0.5
+
+
+def _locate_samples(
+    camera: Camera, corners: jax.Array, layers: Layers, sample: jax.Array
+) -> _Surface:
+    """Does `_locate` for samples [N], counted through the layers [K, H, W]."""
+    y = sample // camera.width
+    x = sample - y * camera.width
+    y = y % camera.height
+    triangle = layers.triangle.ravel().at[sample].get(mode="promise_in_bounds")
+    return _locate(camera, corners, x + 0.5, triangle, y + 0.5)
+
+
+def _locate(
+    camera: Camera, corners: jax.Array, x: jax.Array, triangle: jax.Array, y: jax.Array
+) -> _Surface:
+    """Computes where on the triangles [...] the pixels at `x` and `y` lie; all three broadcast."""
     is_hit = triangle < corners.shape[0] - 1
     rows = corners.at[triangle].get(mode="promise_in_bounds")
     z0, z1, z2 = (jnp.where(is_hit, rows[..., i], 1.0) for i in (2, 5, 8))
-    a, b, c = _edge_functions(camera, rows, y)
+    a, b, c = _edge_functions(rows, x, y)
     sign = jnp.sign(a + b + c)
     # Inclusive edges let pixels lie outside by a hair, which on thin triangles is much of them.
     a, b, c = (jnp.maximum(v * sign, 0.0) for v in (a, b, c))
@@ -159,16 +228,15 @@ def _locate(camera: Camera, corners: jax.Array, triangle: jax.Array, y: jax.Arra
     )
 
 
-def _edge_functions(camera: Camera, rows: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns twice the signed areas [h, W] that the pixels span with the edges of `rows`.
+def _edge_functions(rows: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns twice the signed areas that pixels at `x` and `y` span with the edges of triangles.
 
     Args:
-      camera: gives the pixels' x.
-      rows: [h, W, 9] or [9] corners on the screen.
-      y: [h] of the pixels.
+      rows: [..., 9] corners on the screen.
+      x: [...] of the pixels.
+      y: [...] of the pixels.
     """
-    x = (jnp.arange(camera.width) + 0.5).astype(rows.dtype)
-    y = y.astype(rows.dtype)[:, None]
+    x, y = x.astype(rows.dtype), y.astype(rows.dtype)
     dx0, dx1, dx2 = (rows[..., i] - x for i in (0, 3, 6))
     dy0, dy1, dy2 = (rows[..., i] - y for i in (1, 4, 7))
     return dx1 * dy2 - dx2 * dy1, dx2 * dy0 - dx0 * dy2, dx0 * dy1 - dx1 * dy0
@@ -191,6 +259,7 @@ class RenderConfig:
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     headlight: bool | None = None  # shades by the angle to the view; None: if nothing has a colour
     base_color: tuple[float, float, float] = (0.8, 0.8, 0.8)  # where nothing has a colour
+    layers: int = 4  # cards seen through each other, of a mesh that has some
 
 
 _DEFAULT_RENDER = RenderConfig()
@@ -200,8 +269,13 @@ _DEFAULT_RENDER = RenderConfig()
 def render_mesh(mesh: Mesh, camera: Camera, config: RenderConfig = _DEFAULT_RENDER) -> RenderOutput:
     """Renders a mesh with its texture, else its colours, else shaded grey.
 
+    Triangles from `mesh.num_opaque` on are cards: the fourth channel of the texture says how much
+    of what is behind them they cover. Nothing is looked for behind the last of `config.layers`.
+
     Differentiable in colours, texture, vertices and camera, but for what moves at outlines.
     """
+    if mesh.num_opaque is not None:
+        return _render_cards(mesh, camera, config)
     large = scale_camera(camera, config.supersample)
     corners, winners = _find_winners(large, mesh.vertices, mesh.triangles, config.rasterize)
     color = _surface_color(mesh, large, config)
@@ -209,13 +283,13 @@ def render_mesh(mesh: Mesh, camera: Camera, config: RenderConfig = _DEFAULT_REND
 
     def draw_band(triangle, y):
         """Draws pixels [h, s, W] of the supersampled picture, s rows becoming one."""
-        surface = _locate(large, corners, triangle.reshape(-1, large.width), y.reshape(-1))
+        surface = _locate(large, corners, x, triangle.reshape(-1, large.width), y.reshape(-1, 1))
         is_hit = surface.triangle >= 0
-        rgb = jnp.where(is_hit[..., None], color(surface), background)
+        rgb = jnp.where(is_hit[..., None], color(surface)[..., :3], background)
         alpha = is_hit.astype(rgb.dtype)
         return tuple(box_downsample(v, samples) for v in (rgb, alpha, surface.depth))
 
-    samples = config.supersample
+    samples, x = config.supersample, _column_centers(large)
     triangle = winners.triangle.reshape(camera.height, samples, large.width)
     y = _row_centers(large).reshape(camera.height, samples)
     rgb, alpha, depth = map_blocks(draw_band, max(1, _BAND // samples), triangle, y)
@@ -225,6 +299,37 @@ def render_mesh(mesh: Mesh, camera: Camera, config: RenderConfig = _DEFAULT_REND
         depth=depth / jnp.where(alpha > 0, alpha, 1.0),
         needed=winners.needed,
         overflow=winners.overflow,
+    )
+
+
+def _render_cards(mesh: Mesh, camera: Camera, config: RenderConfig) -> RenderOutput:
+    large = scale_camera(camera, config.supersample)
+    corners, layers = _find_layers(
+        large, mesh.vertices, mesh.triangles, mesh.num_opaque, config.layers, config.rasterize
+    )
+    color = _surface_color(mesh, large, config)
+
+    def shade(sample):
+        """Returns colour and depth [N, 4] and alpha [N] of samples [N]."""
+        surface = _locate_samples(large, corners, layers, sample)
+        values = color(surface)
+        values = jnp.broadcast_to(values, (*sample.shape, values.shape[-1]))
+        is_opaque = (surface.triangle < mesh.num_opaque) | (values.shape[-1] == 3)
+        alpha = jnp.where(is_opaque, 1.0, values[..., -1])
+        return jnp.concatenate([values[..., :3], surface.depth[..., None]], -1), alpha
+
+    is_seen = layers.triangle < mesh.triangles.shape[0]
+    values, alpha = map_seen(shade, is_seen)
+    is_card = is_seen & (layers.triangle >= mesh.num_opaque)
+    behind = jnp.array([*config.background, 0.0], values.dtype)
+    picture = composite_layers(values, alpha, is_card, behind)
+    values, alpha = (box_downsample(v, config.supersample) for v in picture)
+    return RenderOutput(
+        rgb=values[..., :3],
+        alpha=alpha,
+        depth=values[..., 3] / jnp.where(alpha > 0, alpha, 1.0),
+        needed=layers.needed,
+        overflow=layers.overflow,
     )
 
 
@@ -262,7 +367,10 @@ def sample_texture(texture: jax.Array, uv: jax.Array) -> jax.Array:
 def _surface_color(
     mesh: Mesh, camera: Camera, config: RenderConfig
 ) -> Callable[[_Surface], jax.Array]:
-    """Returns what gives the colour [h, W, 3] of the surface that pixels [h, W] see."""
+    """Returns what gives the colour of the surface that pixels [...] see: [..., 3], or [3].
+
+    With a texture of four channels it is [..., 4], the last one as it is there.
+    """
     has_texture = mesh.texture is not None and mesh.uvs is not None
     headlight = config.headlight
     if headlight is None:
@@ -283,7 +391,9 @@ def _surface_color(
             rgb = jnp.array(config.base_color, mesh.vertices.dtype)
         if headlight:
             normal = safe_normalize(_blend(normals, *pixels))
-            rgb = rgb * (0.2 + 0.8 * jnp.abs(normal @ camera.rotation[2]))[..., None]
+            light = (0.2 + 0.8 * jnp.abs(normal @ camera.rotation[2]))[..., None]
+            shaded = rgb[..., :3] * light
+            rgb = shaded if rgb.shape[-1] == 3 else jnp.concatenate([shaded, rgb[..., 3:]], -1)
         return rgb
 
     return color

@@ -245,13 +245,18 @@ def group_tiles(grid: TileGrid, lists: TileLists, size: int) -> TileGroups:
     return TileGroups(tile, start, count, corner.astype(jnp.float32))
 
 
-def assemble(grid: TileGrid, groups: TileGroups, values: jax.Array) -> jax.Array:
-    """Lays the pixels [G, B, P, ...] of grouped tiles out as a picture [H, W, ...]."""
+def ungroup(grid: TileGrid, groups: TileGroups, values: jax.Array) -> jax.Array:
+    """Returns what belongs to grouped tiles [G, B, ...] in the order of the tiles [L, ...]."""
     tile = groups.tile.ravel()
     place = jnp.zeros(grid.num_tiles + 1, jnp.int32)
     place = place.at[tile].set(jnp.arange(tile.shape[0], dtype=jnp.int32))
+    return values.reshape(-1, *values.shape[2:])[place[: grid.num_tiles]]
+
+
+def assemble(grid: TileGrid, groups: TileGroups, values: jax.Array) -> jax.Array:
+    """Lays the pixels [G, B, P, ...] of grouped tiles out as a picture [H, W, ...]."""
     channels = values.shape[3:]
-    values = values.reshape(-1, *values.shape[2:])[place[: grid.num_tiles]]
+    values = ungroup(grid, groups, values)
     values = values.reshape(grid.rows, grid.columns, grid.size, grid.size, *channels)
     picture = values.swapaxes(1, 2).reshape(grid.rows * grid.size, -1, *channels)
     return picture[: grid.height, : grid.width]
@@ -276,3 +281,44 @@ def map_blocks(function: Callable, size: int, *arrays: jax.Array):
 
     blocks = lax.map(lambda block: function(*block), tuple(map(cut, arrays)))
     return jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:])[:num_rows], blocks)
+
+
+def map_seen(function: Callable, is_seen: jax.Array, size: int = 2048):
+    """Applies `function` to the samples that see something, zero for the others.
+
+    They are brought together first, and blocks of what sees nothing are left out: where a picture
+    has layers, most of them are empty.
+
+    Args:
+      function: takes the numbers [N] int32 of samples, counted through `is_seen`, and returns
+        arrays [N, ...].
+      is_seen: [...] bool.
+      size: samples worked on at once, static.
+
+    Returns:
+      What `function` returns, [..., ...]. Differentiable in what it closes over.
+    """
+    seen = is_seen.ravel()
+    place = jnp.cumsum(seen, dtype=jnp.int32) - 1
+    num_blocks = -(-seen.shape[0] // size)
+    sample = jnp.zeros(num_blocks * size, jnp.int32)
+    to = jnp.where(seen, place, sample.shape[0])
+    sample = sample.at[to].set(jnp.arange(seen.shape[0], dtype=jnp.int32), mode="drop")
+    kinds = jax.eval_shape(function, jax.ShapeDtypeStruct((size,), jnp.int32))
+
+    def leave_out(_):
+        return jax.tree.map(lambda kind: jnp.zeros(kind.shape, kind.dtype), kinds)
+
+    def work_on(_, block):
+        number, sample = block
+        return None, lax.cond(number * size <= place[-1], function, leave_out, sample)
+
+    blocks = jnp.arange(num_blocks), sample.reshape(num_blocks, size)
+    _, values = lax.scan(work_on, None, blocks)
+
+    def spread(value):
+        value = value.reshape(-1, *value.shape[2:])[jnp.maximum(place, 0)]
+        value = jnp.where(seen.reshape(-1, *[1] * (value.ndim - 1)), value, 0)
+        return value.reshape(*is_seen.shape, *value.shape[1:])
+
+    return jax.tree.map(spread, values)

@@ -1,14 +1,19 @@
-"""Which triangle each pixel sees: a z-buffer over tiles, without gradients.
+"""Which triangles each pixel sees: a z-buffer over tiles, without gradients.
 
 Axes: T triangles (the last one is a dummy that covers nothing), L tiles, G groups of B tiles,
-K triangles of a chunk, P pixels of a tile. Pixels and camera axes as in `camera.py`.
+C triangles of a chunk, P pixels of a tile, K layers. Pixels and camera axes as in `camera.py`.
 
 Edges are inclusive, with a slack of a ten-thousandth of a pixel against rounding: neighbours leave
 no crack, and where both cover a pixel the nearer one wins, or either. Triangles with a corner
 nearer than `near` (behind a perspective camera included), with a corner that is not finite, or
 thinner than the slack are left out.
 
-Source: Pineda 1988 (edge functions).
+Layers are the nearest triangles of a pixel in their order, as far as the first opaque one. The list
+of a tile holds its opaque triangles first. They are drawn as ever; the others, the cards, are then
+sorted into the K places of each pixel, one test each, so what is opaque takes its time and no more.
+
+Sources: Pineda 1988 (edge functions); Carpenter 1984 (the A-buffer), Bavoil et al. 2007 (its K
+nearest fragments in one pass).
 """
 
 import dataclasses
@@ -32,7 +37,7 @@ _FAR_PIXELS = 1e6  # triangles that reach further out of the picture are left ou
 class RasterizeConfig:
     """Settings of `rasterize`; hashable, so static under jit."""
 
-    cull_back_faces: bool = False
+    cull_back_faces: bool = False  # of what is opaque; cards have two sides
     near: float = 1e-3  # metres before a perspective camera
     tile_size: int | None = None  # pixels; None takes 8, or more if the lists' keys need it
     chunk: int = 4  # triangles tested at once, a power of two
@@ -42,6 +47,12 @@ class RasterizeConfig:
 
 class Winners(NamedTuple):
     triangle: jax.Array  # [H, W] int32; T - 1, the dummy, where there is none
+    needed: jax.Array  # [] int32 triangle-tile pairs that the picture takes
+    overflow: jax.Array  # [] bool
+
+
+class Layers(NamedTuple):
+    triangle: jax.Array  # [K, H, W] int32, nearest first; T - 1, the dummy, where there is none
     needed: jax.Array  # [] int32 triangle-tile pairs that the picture takes
     overflow: jax.Array  # [] bool
 
@@ -59,30 +70,93 @@ def find_winners(
       orthographic: whether depth rather than its inverse is affine on the screen.
       config: static settings.
     """
+    grid, lists, rows = _prepare(corners, width, height, orthographic, config)
+    groups, _, triangle = _draw(grid, lists, rows, config)
+    return Winners(tiles.assemble(grid, groups, triangle), lists.needed[0], lists.overflow)
+
+
+def find_layers(
+    corners: jax.Array,
+    width: int,
+    height: int,
+    orthographic: bool,
+    config: RasterizeConfig,
+    num_layers: int,
+    num_opaque: jax.Array | int,
+) -> Layers:
+    """Finds the nearest triangles at each pixel centre, as far as the first opaque one.
+
+    Depths nearer together than a millionth of the depth may come in either order; the more so, by
+    one bit for each doubling, where a tile holds more than a thousand cards.
+
+    Args:
+      corners: as for `find_winners`.
+      width: of the picture, pixels.
+      height: of the picture, pixels.
+      orthographic: whether depth rather than its inverse is affine on the screen.
+      config: static settings.
+      num_layers: K, static.
+      num_opaque: triangles from this number on are cards, which do not hide what is behind them.
+    """
+    if num_layers < 1:
+        raise ValueError(f"expected one layer or more, found {num_layers}")
+    grid, lists, rows = _prepare(corners, width, height, orthographic, config, num_opaque)
+    is_opaque = lists.item < num_opaque
+    before = jnp.append(jnp.int32(0), jnp.cumsum(is_opaque, dtype=jnp.int32))
+    count = before[lists.start + lists.count] - before[lists.start]
+    # A chunk may read past its list: of the opaque ones, into the cards.
+    item = jnp.where(is_opaque, lists.item, rows.shape[0] - 1)
+    opaque = _draw(grid, lists._replace(item=item, count=count), rows, config)
+    cards = lists._replace(start=lists.start + count, count=lists.count - count)
+    triangle = _draw_cards(grid, cards, rows, config, num_layers, *opaque)
+    return Layers(triangle, lists.needed[0], lists.overflow)
+
+
+def _prepare(
+    corners: jax.Array,
+    width: int,
+    height: int,
+    orthographic: bool,
+    config: RasterizeConfig,
+    num_opaque: jax.Array | int | None = None,
+) -> tuple[tiles.TileGrid, tiles.TileLists, jax.Array]:
+    """Returns the tiles, the triangles that each may show, and the rows of `_setup`."""
     if config.chunk & (config.chunk - 1):
         raise ValueError(f"expected a chunk that is a power of two, found {config.chunk}")
     num_triangles = corners.shape[0]
     tile_size = config.tile_size or tiles.smallest_tile(width, height, num_triangles)
     grid = tiles.TileGrid(width, height, tile_size)
     corners = lax.stop_gradient(corners).astype(jnp.float32)
-    rows, rectangles = _setup(corners, grid, orthographic, config)
+    is_culled = None
+    if config.cull_back_faces:
+        is_culled = jnp.arange(num_triangles) < (
+            num_triangles if num_opaque is None else num_opaque
+        )
+    rows, rectangles = _setup(corners, grid, orthographic, config, is_culled)
     max_pairs = config.max_pairs
     if max_pairs is None:
-        # Enough for any few triangles, or for a fine mesh that fills half of the picture.
+        # Enough for any few triangles, or for a fine mesh that fills half of the picture. Cards,
+        # such as hair, are long and lie over each other.
         few = min(num_triangles * grid.num_tiles, 2**14)
-        max_pairs = max(few, 3 * num_triangles // 2 + 6 * grid.num_tiles)
-    lists = tiles.build_tile_lists(grid, rectangles, max_pairs)
-    triangle = _draw(grid, lists, rows, config)
-    return Winners(triangle, lists.needed[0], lists.overflow)
+        depth = 6 if num_opaque is None else 14
+        max_pairs = max(few, 3 * num_triangles // 2 + depth * grid.num_tiles)
+    return grid, tiles.build_tile_lists(grid, rectangles, max_pairs), rows
 
 
-def _setup(corners: jax.Array, grid: tiles.TileGrid, orthographic: bool, config: RasterizeConfig):
+def _setup(
+    corners: jax.Array,
+    grid: tiles.TileGrid,
+    orthographic: bool,
+    config: RasterizeConfig,
+    is_culled: jax.Array | None,
+):
     """Prepares what the pixels ask of each triangle of [T, 3, 3], and the tiles it touches.
 
     A row of 12 holds x and y of the corners, turned to run clockwise on the screen (y down: with
     the inside on their right); nearness at corner 0 and its slopes along x and y; its least and
-    largest value; the slack. Nearness is positive and affine on the screen: the inverse depth, or
-    for an orthographic camera the depth turned round and moved to [1, 2].
+    largest value; the slack. Those of `is_culled` [T] count from in front only. Nearness is
+    positive and affine on the screen: the inverse depth, or for an orthographic camera the depth
+    turned round and moved to [1, 2].
     """
     (x0, y0, z0), (x1, y1, z1), (x2, y2, z2) = (tuple(corners[:, k].T) for k in range(3))
     low = jnp.stack([_least(x0, x1, x2), _least(y0, y1, y2)], -1)
@@ -94,8 +168,8 @@ def _setup(corners: jax.Array, grid: tiles.TileGrid, orthographic: bool, config:
     # NaN fails every comparison, infinity these.
     is_valid &= (extent < _FAR_PIXELS) & jnp.all(jnp.abs(low) < _FAR_PIXELS, -1)
     is_valid &= jnp.abs(z0 + z1 + z2) < jnp.inf
-    if config.cull_back_faces:
-        is_valid &= area < 0
+    if is_culled is not None:
+        is_valid &= (area < 0) | ~is_culled
     if orthographic:
         nearest = jnp.min(jnp.where(is_valid, _least(z0, z1, z2), jnp.inf))
         farthest = jnp.max(jnp.where(is_valid, _largest(z0, z1, z2), -jnp.inf))
@@ -125,8 +199,13 @@ def _largest(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
 
 def _draw(
     grid: tiles.TileGrid, lists: tiles.TileLists, rows: jax.Array, config: RasterizeConfig
-) -> jax.Array:
-    """Returns the nearest triangle [H, W] of each pixel, the dummy where there is none."""
+) -> tuple[tiles.TileGroups, jax.Array, jax.Array]:
+    """Finds the nearest triangle of each pixel.
+
+    Returns:
+      The tiles in groups; bits [G, B, P] int32 of the nearness, but for the last ones, zero where
+      there is nothing; and the triangles [G, B, P], there the dummy.
+    """
     chunk, dummy = config.chunk, rows.shape[0] - 1
     # A chunk may read past its tile's list. The next tile's triangles do no harm there, as each
     # pixel tests what it is given; past the last list there must be something to read.
@@ -150,19 +229,19 @@ def _draw(
         nothing = jnp.zeros((tile.count.shape[0], grid.size**2), jnp.int32)
         last = jnp.max(num_chunks)
         state = lax.fori_loop(jnp.zeros_like(last), last, draw_chunk, (nothing, nothing + empty))
-        return None, item.at[state[1]].get(mode="promise_in_bounds")
+        return None, (state[0] & -chunk, item.at[state[1]].get(mode="promise_in_bounds"))
 
     groups = tiles.group_tiles(grid, lists, config.group)
-    _, triangle = lax.scan(draw_group, None, groups)
-    return tiles.assemble(grid, groups, triangle)
+    _, (bits, triangle) = lax.scan(draw_group, None, groups)
+    return groups, bits, triangle
 
 
 def _nearest_of_chunk(size: int, q: jax.Array, origin: jax.Array) -> jax.Array:
-    """Tests the pixels of B tiles against K triangles each.
+    """Tests the pixels of B tiles against C triangles each.
 
     Args:
       size: of a tile, pixels.
-      q: [B, K, 12] rows of `_setup`.
+      q: [B, C, 12] rows of `_setup`.
       origin: [B, 2] pixel position of the tiles' top left corners.
 
     Returns:
@@ -170,22 +249,124 @@ def _nearest_of_chunk(size: int, q: jax.Array, origin: jax.Array) -> jax.Array:
       triangle in the chunk; zero where no triangle covers the pixel. Nearness is positive, so its
       bits grow with it, and one maximum finds the winner together with its place.
     """
-    y, x = (v.ravel().astype(np.float32) for v in np.mgrid[:size, :size] + 0.5)
     num_triangles = q.shape[1]
 
     def key_of(k):
-        g = q[:, k, :, None]  # [B, 12, 1]
-        x0, y0, x1, y1, x2, y2 = (g[:, i] - origin[:, i % 2, None] for i in range(6))
-        w0, slope_x, slope_y, w_min, w_max, slack = (g[:, 6 + i] for i in range(6))
-
-        def edge(xa, ya, xb, yb):
-            # From a corner on: products of whole coordinates would round too coarsely.
-            dx, dy = xb - xa, ya - yb
-            return dy * x + (dx * y + (slack - dy * xa - dx * ya))
-
-        is_inside = _least(edge(x0, y0, x1, y1), edge(x1, y1, x2, y2), edge(x2, y2, x0, y0)) >= 0
-        w = slope_x * x + (slope_y * y + (w0 - slope_x * x0 - slope_y * y0))
-        bits = lax.bitcast_convert_type(jnp.clip(w, w_min, w_max), jnp.int32)
+        is_inside, bits = _test(size, q[:, k], origin)
         return jnp.where(is_inside, (bits & -num_triangles) | k, 0)
 
     return functools.reduce(jnp.maximum, [key_of(k) for k in range(num_triangles)])
+
+
+def _test(size: int, q: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Tests the pixels of tiles at `origin` [B, 2] against one triangle [B, 12] each.
+
+    Returns:
+      Whether it covers them [B, P], and the bits of its nearness [B, P] int32.
+    """
+    y, x = (v.ravel().astype(np.float32) for v in np.mgrid[:size, :size] + 0.5)
+    g = q[:, :, None]
+    x0, y0, x1, y1, x2, y2 = (g[:, i] - origin[:, i % 2, None] for i in range(6))
+    w0, slope_x, slope_y, w_min, w_max, slack = (g[:, 6 + i] for i in range(6))
+
+    def edge(xa, ya, xb, yb):
+        # From a corner on: products of whole coordinates would round too coarsely.
+        dx, dy = xb - xa, ya - yb
+        return dy * x + (dx * y + (slack - dy * xa - dx * ya))
+
+    is_inside = _least(edge(x0, y0, x1, y1), edge(x1, y1, x2, y2), edge(x2, y2, x0, y0)) >= 0
+    w = slope_x * x + (slope_y * y + (w0 - slope_x * x0 - slope_y * y0))
+    return is_inside, lax.bitcast_convert_type(jnp.clip(w, w_min, w_max), jnp.int32)
+
+
+class _Ranks(NamedTuple):
+    """How nearness and a place in a tile's list share one integer, which sorts by nearness."""
+
+    lowest: jax.Array  # [] int32 bits of the least nearness
+    shift: jax.Array  # [] int32 bits of nearness that there is no room for
+    place_bits: jax.Array  # [] int32
+
+    def of(self, bits: jax.Array) -> jax.Array:
+        """Returns the integer of nearness `bits`, its place zero."""
+        return (((bits - self.lowest) >> self.shift) + 1) << self.place_bits
+
+
+def _ranks(rows: jax.Array, longest: jax.Array) -> _Ranks:
+    """Divides the bits between nearness and the places in lists of at most `longest` triangles."""
+    w_min, w_max = rows[:, 9], rows[:, 10]
+    bounds = jnp.stack([jnp.min(jnp.where(w_min > 0, w_min, jnp.inf)), jnp.max(w_max)])
+    lowest, highest = lax.bitcast_convert_type(bounds, jnp.int32)
+    place_bits, bits = (32 - lax.clz(v) for v in (longest, jnp.maximum(highest - lowest, 0)))
+    return _Ranks(lowest, jnp.maximum(bits + place_bits - 30, 0), place_bits)
+
+
+def _draw_cards(
+    grid: tiles.TileGrid,
+    lists: tiles.TileLists,
+    rows: jax.Array,
+    config: RasterizeConfig,
+    num_layers: int,
+    opaque_groups: tiles.TileGroups,
+    opaque_bits: jax.Array,
+    opaque_triangle: jax.Array,
+) -> jax.Array:
+    """Returns the layers [K, H, W] of the cards in `lists` and of what `_draw` found opaque."""
+    chunk, dummy = config.chunk, rows.shape[0] - 1
+    item = jnp.concatenate([lists.item, jnp.full(chunk, dummy, jnp.int32)])
+    item = jnp.minimum(item, dummy)
+    within_chunk = jnp.arange(chunk, dtype=jnp.int32)
+    ranks = _ranks(rows, jnp.max(lists.count, initial=0))
+    test_chunk = stage(functools.partial(_ranks_of_chunk, grid.size))
+    opaque_rank = jnp.where(opaque_bits > 0, ranks.of(opaque_bits), 0)
+    opaque = tiles.ungroup(grid, opaque_groups, jnp.stack([opaque_rank, opaque_triangle], -1))
+    opaque = jnp.pad(opaque, [(0, 1), (0, 0), (0, 0)])  # where the last group has no tile
+
+    def draw_group(_, tile: tiles.TileGroups):
+        hidden_from, behind = jnp.moveaxis(opaque[tile.tile], -1, 0)
+
+        def draw_chunk(i, layers):
+            place = i * chunk + within_chunk
+            # Each card once: what the next tile's list shares with this one would come twice.
+            is_card = place < tile.count[:, None]
+            index = jnp.where(is_card, tile.start[:, None] + place, lists.item.shape[0])
+            index = item.at[index].get(mode="promise_in_bounds")
+            corners = rows.at[index].get(mode="promise_in_bounds")
+            for rank in test_chunk(corners, tile.origin, place + 1, ranks):
+                layers = _insert(layers, rank)
+            return layers
+
+        nothing = jnp.zeros_like(hidden_from)
+        last = -(-jnp.max(tile.count) // chunk)
+        start = (hidden_from, *(nothing,) * (num_layers - 1))
+        layers = lax.fori_loop(jnp.zeros_like(last), last, draw_chunk, start)
+
+        def triangle_of(rank):
+            place = (rank & ((1 << ranks.place_bits) - 1)) - 1
+            slot = jnp.where(rank > hidden_from, tile.start[:, None] + place, lists.item.shape[0])
+            card = item.at[slot].get(mode="promise_in_bounds")
+            return jnp.where(rank == hidden_from, behind, card)
+
+        return None, jnp.stack([triangle_of(rank) for rank in layers], -1)
+
+    groups = tiles.group_tiles(grid, lists, config.group)
+    _, triangle = lax.scan(draw_group, None, groups)
+    return jnp.moveaxis(tiles.assemble(grid, groups, triangle), -1, 0)
+
+
+def _ranks_of_chunk(
+    size: int, q: jax.Array, origin: jax.Array, place: jax.Array, ranks: _Ranks
+) -> list[jax.Array]:
+    """Returns the rank [B, P] of each of the C triangles [B, C, 12]; zero off the triangle."""
+
+    def rank_of(k):
+        is_inside, bits = _test(size, q[:, k], origin)
+        return jnp.where(is_inside, ranks.of(bits) | place[k], 0)
+
+    return [rank_of(k) for k in range(q.shape[1])]
+
+
+def _insert(layers: tuple[jax.Array, ...], rank: jax.Array) -> tuple[jax.Array, ...]:
+    """Sorts a rank into the K largest so far; the least of them all drops out."""
+    pushed = [jnp.minimum(layer, rank) for layer in layers[:-1]]
+    first = jnp.maximum(layers[0], rank)
+    return first, *(jnp.maximum(*pair) for pair in zip(layers[1:], pushed, strict=True))

@@ -169,8 +169,10 @@ def test_texture_coordinates_follow_their_triangles_and_keep_seams():
         colors=np.linspace(0, 1, 27, dtype=np.float32).reshape(9, 3),
         uvs=uvs,
         uv_triangles=np.arange(24).reshape(8, 3),
+        num_opaque=5,
     )
     fine = subdivide_mesh(mesh, 2)
+    assert fine.num_opaque == 80
     assert fine.triangles.shape == fine.uv_triangles.shape == (128, 3)
     owner = np.repeat(np.arange(8), 16)
     corner_uvs = np.asarray(fine.uvs)[np.asarray(fine.uv_triangles)] - owner[:, None, None]

@@ -1,12 +1,17 @@
+import json
+import struct
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from render.image import srgb_to_linear
 from render.image_io import write_image
 from render.mesh import Mesh, vertex_normals
 from render.mesh_io import read_mesh, write_glb, write_obj, write_ply
+from render.rasterize import sample_texture
 
 # A pyramid. Its base is vertex 0..3, its top vertex 4.
 VERTICES = np.array(
@@ -35,6 +40,13 @@ def textured():
     )
 
 
+def with_cards():
+    """The same, its last two triangles cards."""
+    alpha = np.random.default_rng(2).random((12, 16, 1)).astype(np.float32)
+    texture = jnp.concatenate([textured().texture, jnp.array(alpha)], -1)
+    return textured().replace(texture=texture, num_opaque=4)
+
+
 WRITERS = {".obj": write_obj, ".ply": write_ply, ".glb": write_glb}
 
 
@@ -44,7 +56,7 @@ def write(folder, suffix, mesh):
     return path
 
 
-@pytest.mark.parametrize("make", [plain, colored, textured])
+@pytest.mark.parametrize("make", [plain, colored, textured, with_cards])
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_trimesh_finds_the_same_surface(tmp_path, suffix, make):
     found = trimesh.load_mesh(write(tmp_path, suffix, make()), process=False)
@@ -105,7 +117,7 @@ def test_obj_keeps_indices_of_texture_coordinates_apart(tmp_path):
     assert [entry.name for entry in paths] == ["head.obj", "head.mtl", "skin.png"]
 
 
-@pytest.mark.parametrize("make", [plain, colored, textured])
+@pytest.mark.parametrize("make", [plain, colored, textured, with_cards])
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_what_is_written_is_read(tmp_path, suffix, make):
     mesh = make()
@@ -116,13 +128,80 @@ def test_what_is_written_is_read(tmp_path, suffix, make):
         np.testing.assert_allclose(found.colors, COLORS, atol=1 / 255)
     else:
         assert found.colors is None
-    if make is textured and suffix != ".ply":
+    if make in (textured, with_cards) and suffix != ".ply":
+        assert found.num_opaque == mesh.num_opaque
         np.testing.assert_allclose(found.texture, mesh.texture, atol=0.003)
         assert found.uvs.shape == (18, 2)
         found_uvs, uvs = found.uvs[found.uv_triangles], mesh.uvs[mesh.uv_triangles]
         np.testing.assert_allclose(found_uvs, uvs, atol=1e-6)
     else:
         assert found.texture is None
+
+
+def test_glb_blends_cards_and_shows_both_sides_of_them(tmp_path):
+    content = write(tmp_path, ".glb", with_cards()).read_bytes()
+    length, kind = struct.unpack("<I4s", content[12:20])
+    tree = json.loads(content[20 : 20 + length])
+    assert kind == b"JSON"
+    (mesh,) = tree["meshes"]
+    skin, cards = mesh["primitives"]
+    assert skin["attributes"] == cards["attributes"]
+    counts = [tree["accessors"][part["indices"]]["count"] for part in (skin, cards)]
+    assert counts == [12, 6]
+    materials = [tree["materials"][part["material"]] for part in (skin, cards)]
+    assert [m.get("alphaMode", "OPAQUE") for m in materials] == ["OPAQUE", "BLEND"]
+    assert materials[1]["doubleSided"] and len(tree["images"]) == 1
+    # Without something opaque, or without cards, there is one part: none may be empty.
+    for num_opaque, mode in ((0, "BLEND"), (6, "OPAQUE")):
+        tree = trimesh.load_scene(
+            write(tmp_path, ".glb", with_cards().replace(num_opaque=num_opaque)), process=False
+        )
+        (part,) = tree.geometry.values()
+        assert (part.visual.material.alphaMode or "OPAQUE") == mode
+
+
+def test_obj_gives_cards_a_material_with_their_alpha(tmp_path):
+    path = write(tmp_path, ".obj", with_cards())
+    words = [line.split() for line in path.read_text().splitlines()]
+    order = [line[1] if line[0] == "usemtl" else "" for line in words if line[0] in ("usemtl", "f")]
+    assert order == ["skin", *[""] * 4, "cards", *[""] * 2]
+    materials = path.with_suffix(".mtl").read_text().split("newmtl ")
+    assert "map_d" not in materials[1] and "map_d texture_alpha.png" in materials[2]
+    with Image.open(path.with_name("texture_alpha.png")) as picture:
+        grey, alpha = np.moveaxis(np.asarray(picture) / 255, -1, 0)
+    np.testing.assert_allclose(alpha, with_cards().texture[..., 3], atol=0.003)
+    np.testing.assert_array_equal(grey, alpha)
+    with Image.open(path.with_name("texture.png")) as picture:
+        assert picture.mode == "RGB"  # nothing else shines through in programs that know no map_d
+
+
+def test_glb_of_other_programs_keeps_its_pictures_and_its_alpha(tmp_path):
+    # Cards first, with a picture of their own that is cut out at a third; then a skin.
+    rng = np.random.default_rng(0)
+
+    def part(shift, pixels, **settings):
+        vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]]) + shift
+        image = Image.fromarray((255 * pixels).astype(np.uint8))
+        material = trimesh.visual.material.PBRMaterial(baseColorTexture=image, **settings)
+        visual = trimesh.visual.TextureVisuals(
+            uv=[[0.3, 0.3], [0.7, 0.3], [0.3, 0.7]], material=material
+        )
+        return trimesh.Trimesh(vertices, [[0, 1, 2]], visual=visual, process=False)
+
+    hair = rng.random((8, 8, 4))
+    hair[..., 3] = np.where(np.arange(8) < 4, 0.4, 0.3)
+    parts = [
+        part(1.0, hair, alphaMode="MASK", alphaCutoff=0.35),
+        part(0.0, np.full((8, 8, 3), 0.5)),
+    ]
+    trimesh.Scene(parts).export(tmp_path / "a.glb")
+    found = read_mesh(tmp_path / "a.glb")
+    assert found.num_opaque == 1
+    np.testing.assert_allclose(found.vertices[found.triangles[0, 0]], 0.0)
+    np.testing.assert_allclose(found.vertices[found.triangles[1, 0]], 1.0)
+    at = found.uvs[found.uv_triangles]
+    np.testing.assert_allclose(sample_texture(found.texture, at[0])[:, :3], 0.5, atol=0.01)
+    np.testing.assert_allclose(sample_texture(found.texture, at[1])[:, 3], [1, 0, 1], atol=0.01)
 
 
 def test_reading_keeps_the_order_of_vertices_and_triangles(tmp_path):
