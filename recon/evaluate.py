@@ -9,7 +9,6 @@ used, as it cannot draw whole faces of which some views are missing.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.spatial
 from flax import struct
 from numpy.typing import NDArray
 
@@ -18,7 +17,6 @@ from recon.landmarks import Landmarks
 from recon.morphable import MorphableModel, face_shape, landmark_embedding
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation, stack_observations
-from render.mesh import vertex_normals
 from render.transforms import nearest_rotation, safe_norm, safe_normalize
 
 MEAN_FACE = "mean"  # the method that fits the pose alone
@@ -40,13 +38,16 @@ class Scores:
 
 
 def observe_views(
-    xy: NDArray, sigma_px: NDArray, config: FitConfig, scale: NDArray | None
+    xy: NDArray,
+    sigma_px: NDArray,
+    config: FitConfig,
+    scale: NDArray | None,
+    correlation: NDArray | None = None,
 ) -> Observation:
     """Observations, leading axis N, of points [N, 68, 2]; `scale` [N] is known, or fitted."""
+    scales = [None] * len(xy) if scale is None else scale
     seen = [
-        fit.observe(
-            Landmarks(xy=xy[i], sigma_px=sigma_px[i]), config, None if scale is None else scale[i]
-        )
+        fit.observe(Landmarks(xy=xy[i], sigma_px=sigma_px[i]), config, scales[i], correlation)
         for i in range(len(xy))
     ]
     return stack_observations(seen)
@@ -142,23 +143,6 @@ def normal_error_deg(found: jax.Array, truth: jax.Array, triangles: jax.Array) -
 def _facet_normals(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     a, b, c = jnp.moveaxis(vertices[triangles], 1, 0)
     return safe_normalize(jnp.cross(b - a, c - a))
-
-
-def closest_errors(
-    shape: NDArray, triangles: NDArray, truth: NDArray, true_triangles: NDArray
-) -> tuple[float, float]:
-    """Errors of a face [V, 3] against a mesh [U, 3] that has other vertices.
-
-    Returns:
-      Mean angle in degrees between the normals of each vertex of the truth and of the vertex
-      nearest to it, and their mean distance in millimetres.
-    """
-    distance, nearest = scipy.spatial.cKDTree(shape).query(truth)
-    found = np.asarray(vertex_normals(jnp.asarray(shape), jnp.asarray(triangles)))[nearest]
-    wanted = np.asarray(vertex_normals(jnp.asarray(truth), jnp.asarray(true_triangles)))
-    sine = np.linalg.norm(np.cross(found, wanted), axis=-1)
-    angle = np.degrees(np.arctan2(sine, np.sum(found * wanted, axis=-1)))
-    return float(angle.mean()), float(1e3 * distance.mean())
 
 
 def _resamples(num_faces: int) -> NDArray:

@@ -14,13 +14,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from flax import struct
 from numpy.typing import NDArray
 
 from recon import contour, pose, residuals, splines
-from recon.landmarks import Landmarks, eye_distance
+from recon.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, Landmarks, eye_distance
 from recon.levenberg_marquardt import solve_least_squares
-from recon.morphable import NUM_CONTOUR, MorphableModel, landmark_embedding
+from recon.morphable import NUM_CONTOUR, IdentityPrior, MorphableModel, landmark_embedding
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
@@ -71,8 +72,19 @@ class FaceFit:
     eye_distance_px: jax.Array  # [] between the outer corners, in the picture
 
 
-def prepare(model: MorphableModel) -> FitModel:
-    """Gathers, once per model and on the host, the rows that fits touch."""
+def prepare(
+    model: MorphableModel,
+    offsets: NDArray | None = None,
+    prior: IdentityPrior | None = None,
+) -> FitModel:
+    """Gathers, once per model and on the host, the rows that fits touch.
+
+    Args:
+      model: the model.
+      offsets: [68, 3] from each landmark to where the detector finds it, in the model's axes and
+        in parts of its outer eye distance (`evaluation.detector_errors`); the paths move along.
+      prior: of the model's identities; N(0, I) if not given.
+    """
     mean = np.asarray(model.mean, np.float64)
     triangles = np.asarray(model.triangles)
     columns = np.concatenate(
@@ -97,6 +109,12 @@ def prepare(model: MorphableModel) -> FitModel:
         chain_directions,
     )
     landmark_rows = np.einsum("lc,lcik->lik", point_weights, columns[point_corners])
+    if offsets is not None:
+        eyes = landmark_rows[[RIGHT_EYE_CORNER, LEFT_EYE_CORNER], :, 0]
+        away = np.asarray(offsets) * np.linalg.norm(eyes[1] - eyes[0])
+        landmark_rows[..., 0] += away
+        for frames in (path_frames, chain_frames):
+            frames[..., :3, 0] += away[:NUM_CONTOUR, None]
     return FitModel(
         landmark_rows=jnp.asarray(landmark_rows, jnp.float32),
         is_present=jnp.asarray(model.landmark_vertices >= 0, jnp.float32),
@@ -106,7 +124,18 @@ def prepare(model: MorphableModel) -> FitModel:
         expression_sd=model.expression_sd,
         expression_bounds=model.expression_bounds,
         num_identity=model.identity_sigma.shape[0],
+        **({} if prior is None else _prior_fields(prior)),
     )
+
+
+def _prior_fields(prior: IdentityPrior) -> dict[str, jax.Array]:
+    """What `FitModel` holds of a prior."""
+    root = np.linalg.cholesky(np.asarray(prior.covariance, np.float64))
+    inverse = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True)
+    return {
+        "prior_mean": jnp.asarray(prior.mean, jnp.float32),
+        "prior_root": jnp.asarray(inverse, jnp.float32),
+    }
 
 
 def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, NDArray]:
@@ -123,11 +152,18 @@ def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, ND
 
 
 def observe(
-    landmarks: Landmarks, config: FitConfig, known_scale: float | None = None
+    landmarks: Landmarks,
+    config: FitConfig,
+    known_scale: float | None = None,
+    correlation: NDArray | None = None,
 ) -> Observation:
     """Prepares a photo's landmarks for `fit_face`: the distance map, if it is used.
 
-    `known_scale`, in pixels per metre, takes the scale out of the unknowns (as in the thesis).
+    Args:
+      landmarks: what the detector found.
+      config: one of `METHODS`, or a variation.
+      known_scale: pixels per metre; takes the scale out of the unknowns (as in the thesis).
+      correlation: [51, 51] of the inner landmarks' errors; none if not given.
     """
     xy, sigma_px = np.asarray(landmarks.xy), np.asarray(landmarks.sigma_px)
     xy = np.concatenate(
@@ -137,6 +173,7 @@ def observe(
     seen = Observation(
         xy=xy,
         sigma_px=sigma_px,
+        correlation=None if correlation is None else np.float32(correlation),
         distance_map=contour.distance_map(xy[:NUM_CONTOUR]) if uses_map else None,
         known_scale=None if known_scale is None else np.float32(known_scale),
     )

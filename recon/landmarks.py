@@ -41,7 +41,8 @@ _INNER_MM = np.array(
 )
 _FEWEST_INNER = 10  # a pose has six unknowns, and a face its shape
 
-_GROUP_SIZES = (NUM_CONTOUR, 10, 9, 12, 20)  # contour, brows, nose, eyes, mouth
+GROUPS = ("contour", "brow", "nose", "eye", "mouth")
+GROUP_SIZES = (NUM_CONTOUR, 10, 9, 12, 20)
 
 
 class NoFaceError(RuntimeError):
@@ -91,9 +92,7 @@ def landmarks_from_points(xy: np.ndarray, noise: DetectorNoise | None = None) ->
     is_hidden = hidden_points(xy)
     xy = _filled(xy, is_hidden)
     _check_points(xy, is_hidden)
-    fraction = np.repeat(
-        [noise.contour, noise.brow, noise.nose, noise.eye, noise.mouth], _GROUP_SIZES
-    )
+    fraction = np.repeat([getattr(noise, group) for group in GROUPS], GROUP_SIZES)
     sigma_px = np.where(is_hidden, np.inf, fraction * eye_distance(xy))
     return jax.device_put(Landmarks(xy=xy, sigma_px=sigma_px))
 

@@ -8,6 +8,7 @@ Source: Blanz and Vetter 1999; `s = mean + S diag(sigma) alpha` is Eq. 2 of the 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from numpy.typing import NDArray
 
@@ -42,6 +43,18 @@ class MorphableModel:
     regions: dict[str, jax.Array] | None = None  # name -> [V] membership in [0, 1]
     expression_names: tuple[str, ...] = struct.field(pytree_node=False, default=())
     name: str = struct.field(pytree_node=False, default="unnamed")
+
+
+@struct.dataclass
+class IdentityPrior:
+    """Which identities are likely, where they are not N(0, I): a Gaussian."""
+
+    mean: NDArray  # [K]
+    covariance: NDArray  # [K, K]
+
+    def of(self, modes: NDArray) -> "IdentityPrior":
+        """The prior of some of the modes [k]."""
+        return IdentityPrior(self.mean[modes], self.covariance[np.ix_(modes, modes)])
 
 
 @jax.jit

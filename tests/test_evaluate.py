@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import trimesh
 
 from recon import evaluate
 from recon.assets import load_model
@@ -97,19 +96,6 @@ def test_normal_error_is_the_angle_a_plane_is_tilted_by():
     flat = jnp.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     tilted = flat @ rodrigues(jnp.deg2rad(30.0) * jnp.array([1.0, 0.0, 0.0])).T
     np.testing.assert_allclose(evaluate.normal_error_deg(tilted, flat, triangle), 30.0, rtol=1e-5)
-
-
-def test_meshes_of_other_vertices_are_compared_by_what_is_nearest():
-    fine, coarse = (trimesh.creation.icosphere(subdivisions=s, radius=0.1) for s in (4, 3))
-    found = np.float32(fine.vertices), fine.faces  # the coarse one's vertices are some of these
-    angle, distance = evaluate.closest_errors(
-        *found, np.float32(1.02 * coarse.vertices), coarse.faces
-    )
-    assert angle < 1.0
-    np.testing.assert_allclose(distance, 2.0, rtol=1e-3)
-    mirrored = np.float32(coarse.vertices[:, [1, 0, 2]])  # its faces look inward now
-    angle, _ = evaluate.closest_errors(*found, mirrored, coarse.faces)
-    assert angle > 170.0
 
 
 def test_a_summary_leaves_out_what_was_missed():

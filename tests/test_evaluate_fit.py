@@ -191,6 +191,7 @@ def test_scans_are_faces_too(tmp_path):
     assert scans["vertex_mm"]["mean"] < 1.5 * faces["vertex_mm"]["mean"] + 0.2
     assert scans["rotation_deg"]["mean"] < 3.0
     assert scans["alpha_error"] is None
+    assert scans["scan_median_mm"]["mean"] < scans["vertex_mm"]["mean"]
 
 
 @pytest.mark.slow
@@ -207,7 +208,9 @@ def test_dlib_looks_at_scans_of_other_vertices(tmp_path):
     report = report_of(tmp_path / "out")
     inner = report["methods"]["inner"]
     assert report["num_missed"] == 0 and inner["alpha_error"] is None
-    assert inner["rotation_deg"]["mean"] < 6.0 and inner["vertex_mm"]["mean"] < 3.0
+    assert inner["rotation_deg"]["mean"] < 6.0 and inner["scan_median_mm"]["mean"] < 2.0
+    assert inner["vertex_mm"] is None
+    assert (tmp_path / "out" / "cumulative.png").exists()
 
 
 @pytest.mark.slow

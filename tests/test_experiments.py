@@ -9,8 +9,7 @@ from recon.assets import load_model
 from recon.evaluation import experiments
 from recon.evaluation.experiments import Angles, Experiment
 from recon.evaluation.experiments_io import read_experiment, write_experiment
-from recon.morphable import face_shape
-from render.transforms import euler_rotation, rodrigues
+from render.transforms import euler_rotation
 
 
 @pytest.fixture(scope="module")
@@ -56,31 +55,6 @@ def test_made_up_modes_are_new_directions_and_smaller(model):
     field = basis[:, 60:].reshape(len(more.mean), 3, 10)
     a, b = np.asarray(more.triangles)[:, 0], np.asarray(more.triangles)[:, 1]
     assert np.abs(field[a] - field[b]).mean() < 0.3 * np.abs(field).mean()
-
-
-@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
-def test_a_moved_scan_with_the_models_vertices_comes_back(model, unit):
-    face = np.asarray(face_shape(model, jnp.array([1.0, -1.0]), jnp.zeros(0)), np.float64)
-    straight = experiments.aligned(face, model.mean)
-    turn = np.asarray(rodrigues(jnp.array([0.2, 1.0, -0.4])), np.float64)
-    moved = unit * (face @ turn.T + [0.5, -0.1, 2.0])
-    np.testing.assert_allclose(experiments.aligned(moved, model.mean), straight, atol=1e-5)
-
-
-def test_a_scan_of_other_vertices_is_turned_onto_the_mean_face(model):
-    mean = np.asarray(model.mean, np.float64)
-    corners = mean[np.asarray(model.triangles)]
-    points = corners.mean(1)  # no vertex of the model is one of these
-    turn = np.asarray(rodrigues(jnp.array([0.05, 0.2, 0.05])), np.float64)
-    found = experiments.aligned(1e3 * (points @ turn.T + [0.01, 0.02, 0.3]), model.mean)
-    assert np.linalg.norm(found - points, axis=1).mean() < 2e-3
-
-
-def test_what_is_no_head_is_refused(model):
-    with pytest.raises(
-        ValueError, match=r"expected a head of about 0\.\d+ m, .*found a mesh 1e\+04"
-    ):
-        experiments.aligned(1e4 * np.eye(3), model.mean)
 
 
 def experiment():

@@ -48,6 +48,22 @@ def run(fit_model, landmarks, config):
     return fit.fit_face(fit_model, fit.observe(landmarks, config), config)
 
 
+def test_a_detector_that_is_always_off_by_the_same_is_believed(model, fit_model):
+    """Points moved by the offsets that the model is prepared with give the face as ever."""
+    config = fit.METHODS["inner"]
+    landmarks, _, head = photograph(model, 20.0)
+    rng = np.random.default_rng(0)
+    offsets = 0.05 * rng.normal(size=(68, 3))
+    corners = model.mean[model.landmark_vertices[np.array([36, 45])]]
+    away = offsets * float(jnp.linalg.norm(corners[1] - corners[0]))
+    moved = pose.project(head, away) - head.translation
+    there = landmarks.replace(xy=landmarks.xy + np.asarray(moved))
+    expected = run(fit_model, landmarks, config).params
+    found = run(fit.prepare(model, offsets), there, config).params
+    np.testing.assert_allclose(found.identity, expected.identity, atol=0.06)
+    np.testing.assert_allclose(found.pose.rotation, expected.pose.rotation, atol=3e-3)
+
+
 @pytest.mark.quick
 def test_robust_finds_known_faces(model, fit_model):
     config = fit.METHODS["robust"]

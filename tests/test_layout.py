@@ -37,6 +37,7 @@ MATHS_IN_SCRIPTS = {
 }
 SAID_TWICE = {
     ("recon", "Skin"): "one is painted, one is drawn on",
+    ("recon", "View"): "what of a head a photo sees, and where a random person is seen from",
     ("recon", "deviations"): "of a file's modes, and of shading",
     ("recon", "prepare"): "a model for the fit, and for painting",
     ("scripts", "main"): "every command has one",

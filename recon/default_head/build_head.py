@@ -6,9 +6,10 @@ Units: decimetres up to the model; the model is in metres.
 """
 
 import re
+from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from scipy import linalg, ndimage
 
 from recon.default_head import head_samples
 from recon.default_head.head_mesh import HeadMesh, cut_head, pack_charts
@@ -28,33 +29,54 @@ _HAIRLINE_Z, _HAIRLINE_Y = (-0.035, 0.010), (-0.042, 0.018)
 _HAIRLINE_BLUR = 0.016
 
 
-def build_head(data: HeadData, seed: int) -> MorphableModel:
-    """Builds the model; the same data and seed give the same model."""
-    macro_parts = data.base, data.macros, data.sliders
-    raw_mean = head_samples.mean_head(*macro_parts)
-    raw_mean = (raw_mean + raw_mean[data.mirror] * _MIRRORED) / 2
+class RawMean(NamedTuple):
+    """The mean head before it is cut and measured."""
+
+    mesh: HeadMesh
+    vertices: np.ndarray  # [N, 3] decimetres
+    scale: float  # metres of the model to a decimetre
+    middle: np.ndarray  # [3] decimetres; the origin of the model
+
+
+def raw_mean_head(data: HeadData) -> RawMean:
+    """Builds the mean head, helpers included: scale x (vertices - middle) in the model's frame."""
+    raw = head_samples.mean_head(data.base, data.macros, data.sliders)
+    raw = (raw + raw[data.mirror] * _MIRRORED) / 2
     cut = head_samples.macro_head(data.base, data.macros)
     mesh = cut_head(cut, data.quads, data.uvs, data.uv_quads, data.mirror)
+    mean = mesh.mix @ raw
+    eyes = mean[_final_numbers(mesh)[data.landmark_vertices[[36, 45]]]]
+    scale = _OUTER_EYE_DISTANCE / np.linalg.norm(eyes[0] - eyes[1])
+    return RawMean(mesh, raw, scale, (mean.min(axis=0) + mean.max(axis=0)) / 2)
+
+
+def build_head(data: HeadData, seed: int) -> tuple[MorphableModel, dict[str, np.ndarray]]:
+    """Builds the model; the same data and seed give the same model.
+
+    Returns:
+      The model, and what its population's traits say of the identity: `learn_traits`.
+    """
+    mesh, raw_mean, scale, middle = raw_mean_head(data)
     number = _final_numbers(mesh)
     landmarks = number[data.landmark_vertices]
-
     mean = mesh.mix @ raw_mean
-    scale = _OUTER_EYE_DISTANCE / np.linalg.norm(mean[landmarks[36]] - mean[landmarks[45]])
-    middle = (mean.min(axis=0) + mean.max(axis=0)) / 2
     metric_mean = scale * (mean - middle)
     regions = head_regions(metric_mean, mesh, data)
 
     rng = np.random.default_rng(seed)
-    raw_heads = head_samples.sample_heads(rng, _NUM_SAMPLES, *macro_parts)
+    macro_parts = data.base, data.macros, data.sliders
+    raw_heads, traits = head_samples.sample_heads(rng, _NUM_SAMPLES, *macro_parts)
     is_face = regions["face"] > 0.5
     heads = np.stack([head_samples.align(mesh.mix @ head, mean, is_face) for head in raw_heads])
     # With the mirror image of every head each mode is either symmetric or antisymmetric.
     heads = np.concatenate([heads, heads[:, mesh.mirror] * _MIRRORED])
-    modes = scale * head_samples.principal_modes(heads, _mode_weights(regions), _NUM_MODES)
+    mode_weights = _mode_weights(regions)
+    modes = scale * head_samples.principal_modes(heads, mode_weights, _NUM_MODES)
     sigma = np.linalg.norm(modes, axis=(0, 1))
+    learnt = learn_traits(scale * heads[:_NUM_SAMPLES], modes, mode_weights, traits)
     units = _symmetric_units(data)
     units = np.stack([scale * (mesh.mix @ unit) for unit in units.values()], axis=-1)
-    return MorphableModel(
+    model = MorphableModel(
         mean=metric_mean,
         triangles=mesh.triangles,
         identity_basis=modes / sigma,
@@ -72,6 +94,35 @@ def build_head(data: HeadData, seed: int) -> MorphableModel:
         expression_names=tuple(data.units),
         name="default head",
     )
+    return model, learnt
+
+
+def learn_traits(
+    heads: np.ndarray, modes: np.ndarray, mode_weights: np.ndarray, traits: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Regresses identities on traits, such as sex and age.
+
+    Args:
+      heads: [D, V, 3], metres.
+      modes: [V, 3, K] one standard deviation each.
+      mode_weights: [V] what a vertex counts.
+      traits: [D, P] of the heads.
+
+    Returns:
+      `mean` and `sd` [P] of the traits; `directions` [P, K], the identity of a head one deviation
+      off in one trait; `rest` [K, K], the square root of the covariance that they leave.
+    """
+    root = np.sqrt(mode_weights)[:, None]
+    columns = (modes * root[..., None]).reshape(-1, modes.shape[-1])
+    rows = ((heads - heads.mean(axis=0)) * root).reshape(len(heads), -1)
+    identities = np.linalg.lstsq(columns, rows.T, rcond=None)[0].T
+    mean, sd = traits.mean(axis=0), traits.std(axis=0)
+    deviations = (traits - mean) / sd
+    directions = np.linalg.lstsq(deviations, identities, rcond=None)[0]
+    left = np.cov(identities - deviations @ directions, rowvar=False)
+    rest = linalg.sqrtm(left).real
+    learnt = {"mean": mean, "sd": sd, "directions": directions, "rest": rest}
+    return {name: value.astype(np.float32) for name, value in learnt.items()}
 
 
 def _symmetric_units(data: HeadData) -> dict[str, np.ndarray]:

@@ -197,11 +197,15 @@ def pack_charts(uvs: np.ndarray, uv_triangles: np.ndarray) -> np.ndarray:
     num_islands, island = csgraph.connected_components(graph, directed=False)
     packed = np.empty_like(uvs)
     for i in range(num_islands):
-        here = uvs[island == i]
-        source, target = _chart_of((here.min(axis=0) + here.max(axis=0)) / 2)
-        share = (here - source[:2]) / np.subtract(source[2:], source[:2])
-        packed[island == i] = target[:2] + share * np.subtract(target[2:], target[:2])
+        packed[island == i] = chart_map(uvs[island == i])
     return packed
+
+
+def chart_map(uvs: np.ndarray) -> np.ndarray:
+    """Moves coordinates [U, 2] of one chart, that around their middle, to the head's picture."""
+    source, target = _chart_of((uvs.min(axis=0) + uvs.max(axis=0)) / 2)
+    share = (uvs - source[:2]) / np.subtract(source[2:], source[:2])
+    return target[:2] + share * np.subtract(target[2:], target[:2])
 
 
 def _chart_of(point: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -38,6 +38,7 @@ _SLIDER_SD = 0.16  # makes random faces vary as scanned ones do: 2.5 mm rms
 _OWN_SIDE = 0.2  # how far left and right differ, relative to what they share
 _SIDEWAYS = 0.15  # whole parts hardly shift sideways
 _ASYMMETRY_SD = 0.1
+TRAITS = ("asian", "african", "male", "old", "weight", "muscle")
 
 
 class Slider(NamedTuple):
@@ -125,25 +126,28 @@ def slider_weights(rng: np.random.Generator, paired: list[Slider]) -> dict[str, 
 
 def sample_heads(
     rng: np.random.Generator, num_samples: int, base: np.ndarray, macros: dict, sliders: dict
-) -> np.ndarray:
-    """Draws heads [D, N, 3]."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws heads [D, N, 3], and returns their `TRAITS` [D, 6] as well."""
     paired = pair_sliders(list(sliders))
     names = [*macros, *sliders]
     weights = np.zeros((num_samples, len(names)))
-    for row in weights:
-        drawn = macro_weights(
-            origin=rng.dirichlet([1.26, 0.42, 0.42]),
-            male=rng.beta(0.7, 0.7),
-            old=max(0.0, rng.uniform(-0.6, 0.9)),
-            weight=float(np.clip(rng.normal(0, 0.5), -1, 1)),
-            muscle=float(np.clip(rng.normal(0, 0.5), -1, 1)),
-        )
+    traits = np.zeros((num_samples, len(TRAITS)))
+    for row, trait_row in zip(weights, traits, strict=True):
+        origin = rng.dirichlet([1.26, 0.42, 0.42])
+        rest = {
+            "male": rng.beta(0.7, 0.7),
+            "old": max(0.0, rng.uniform(-0.6, 0.9)),
+            "weight": float(np.clip(rng.normal(0, 0.5), -1, 1)),
+            "muscle": float(np.clip(rng.normal(0, 0.5), -1, 1)),
+        }
+        trait_row[:] = [*origin[1:], *rest.values()]
+        drawn = macro_weights(origin, **rest)
         drawn |= slider_weights(rng, paired)
         for name, value in _MEAN_SLIDERS.items():
             drawn[name] += value
         row[:] = [drawn[name] for name in names]
     targets = np.stack([{**macros, **sliders}[name] for name in names])
-    return base + np.tensordot(weights, targets, axes=1)
+    return base + np.tensordot(weights, targets, axes=1), traits
 
 
 def align(points: np.ndarray, target: np.ndarray, is_used: np.ndarray) -> np.ndarray:

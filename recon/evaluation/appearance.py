@@ -11,6 +11,7 @@ Source: Kazemi and Sullivan 2014 (the detector in dlib that these pictures are f
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,7 @@ _LARGEST_HOLE = 0.8  # of the eye distance; larger openings are necks
 _EYES, _MOUTH = slice(36, 48), slice(48, 68)
 _WARP_CELLS = 128  # on each side of the photo
 _PLASTER = 0.86, 0.8, 0.76
+_TEXTURED_TRIANGLES = 200_000  # a millimetre each way, on a head
 _TONE_SD = 0.35  # log of linear light: skin from pale to dark
 _HAIR_SD = 0.5
 _TINT_SD = 0.05  # of each channel
@@ -86,34 +88,64 @@ def photo_appearance(
     """
     if points is None:
         points = landmarks.detect_landmarks(photo)
-    params = _mean_face(model, points)
+    (look,) = photo_appearances(model, [(photo, points)], config)
+    return look
+
+
+def photo_appearances(
+    model: MorphableModel,
+    photos: Iterable[tuple[NDArray, NDArray]],
+    config: TextureConfig = _PAINTING,
+) -> Iterator[Appearance]:
+    """Paints a model with each of several photos: pairs of a photo and its points."""
     closing, triangles = close_holes(model)
     closed = _closed_model(model, closing, triangles)
     head = texture.prepare(closed, config)
-    painted = texture.paint(head, params, _registered(model, params, photo, points), config)
+    drawn = _chained(head.surface.subdivision, closing)
     parts = on_host(head.surface).parts
     open_ = np.clip(parts["eyeballs"] + parts["inner_mouth"], 0.0, 1.0)
     hair = parts["skull"] * (1.0 - open_)
-    return Appearance(
-        drawn=_chained(head.surface.subdivision, closing),
-        albedo=jnp.asarray(_without_light(parts, painted, params), jnp.float32),
-        skin=jnp.asarray(1.0 - np.maximum(open_, hair), jnp.float32),
-        hair=jnp.asarray(hair, jnp.float32),
-    )
+    for photo, points in photos:
+        params = _mean_face(model, points)
+        painted = texture.paint(head, params, _registered(model, params, photo, points), config)
+        yield Appearance(
+            drawn=drawn,
+            albedo=jnp.asarray(_without_light(parts, painted, params), jnp.float32),
+            skin=jnp.asarray(1.0 - np.maximum(open_, hair), jnp.float32),
+            hair=jnp.asarray(hair, jnp.float32),
+        )
 
 
 def scan_appearance(scan: Mesh) -> Appearance:
-    """What a scan looks like: its own vertex colours, or plaster."""
+    """What a scan looks like: its texture, else its vertex colours, else plaster."""
     num_vertices = len(scan.vertices)
+    drawn = linear_subdivision(scan.triangles, num_vertices, levels=0)
     colors = scan.colors
-    if colors is None:
+    if scan.texture is not None and scan.uvs is not None:
+        drawn, colors = _texture_at_vertices(scan)
+    elif colors is None:
         colors = np.tile(np.float32(_PLASTER), (num_vertices, 1))
     return Appearance(
-        drawn=linear_subdivision(scan.triangles, num_vertices, levels=0),
+        drawn=drawn,
         albedo=jnp.asarray(colors, jnp.float32),
-        skin=jnp.ones(num_vertices),
-        hair=jnp.zeros(num_vertices),
+        skin=jnp.ones(drawn.num_vertices),
+        hair=jnp.zeros(drawn.num_vertices),
     )
+
+
+def _texture_at_vertices(scan: Mesh) -> tuple[Subdivision, NDArray]:
+    """The scan, divided until its vertices can hold its texture, and the colours [V', 3] there.
+
+    A vertex on a seam takes the colour of one of its sides.
+    """
+    num_triangles = len(scan.triangles)
+    levels = max(0, math.ceil(math.log(_TEXTURED_TRIANGLES / num_triangles, 4)))
+    drawn = linear_subdivision(scan.triangles, len(scan.vertices), levels)
+    flat = linear_subdivision(scan.uv_triangles, len(scan.uvs), levels)
+    read = rasterize.sample_texture(jnp.asarray(scan.texture), apply(flat, scan.uvs))
+    colors = np.zeros((drawn.num_vertices, 3), np.float32)
+    colors[np.asarray(drawn.triangles)] = np.asarray(read)[np.asarray(flat.triangles), :3]
+    return drawn, colors
 
 
 @jax.jit

@@ -16,7 +16,6 @@ import numpy as np
 import scipy.spatial
 from flax import struct
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from recon.evaluation.detector import DetectorConfig, FaceOutline, detect, detector_sigma
 from recon.morphable import MorphableModel
@@ -26,8 +25,6 @@ from render.transforms import euler_rotation
 PICTURE = 1200, 900  # width and height, thesis section 4
 SCALE = 4000.0  # pixels per metre: a face about 500 pixels high
 _SHIFT = 60.0  # pixels around the middle of the picture, each way
-_UNITS = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)  # metres; what scans are written in
-_ALIGN_ROUNDS = 30
 
 
 @struct.dataclass
@@ -133,43 +130,6 @@ def padded(model: MorphableModel, num_identity: int, seed: int = 0) -> Morphable
         ),
         identity_sigma=jnp.asarray(np.concatenate([sigma, tail]), jnp.float32),
     )
-
-
-def aligned(vertices: NDArray, mean: NDArray) -> NDArray:
-    """Turns and shifts a scan [N, 3] onto the mean face [V, 3], in metres.
-
-    With as many vertices as the model's, vertex goes with vertex; else each takes the nearest
-    (rigid ICP, Besl and McKay 1992). The unit is the one in which it is most nearly as large.
-
-    Raises:
-      ValueError: it is no head in any usual unit.
-    """
-    vertices, mean = np.asarray(vertices, np.float64), np.asarray(mean, np.float64)
-    size, wanted = np.ptp(vertices, axis=0).max(), np.ptp(mean, axis=0).max()
-    unit = min(_UNITS, key=lambda u: abs(np.log(max(u * size, 1e-12) / wanted)))
-    if not 0.4 < unit * size / wanted < 2.5:
-        raise ValueError(
-            f"expected a head of about {wanted:.2f} m, in m, dm, cm, mm or um, found a mesh "
-            f"{size:.3g} long"
-        )
-    moved = unit * vertices
-    if len(vertices) == len(mean):
-        return _rigid(moved, mean)
-    tree = scipy.spatial.cKDTree(mean)
-    moved = moved - moved.mean(0) + mean.mean(0)
-    for _ in range(_ALIGN_ROUNDS):
-        distance, nearest = tree.query(moved)
-        # What has no counterpart, such as shoulders, stays out.
-        is_near = distance <= np.quantile(distance, 0.8)
-        moved = _rigid(moved, mean[nearest], is_near)
-    return moved
-
-
-def _rigid(points: NDArray, target: NDArray, is_used: NDArray | slice = slice(None)) -> NDArray:
-    """Moves points [N, 3] by the rotation and shift that bring the used ones nearest (Kabsch)."""
-    center, target_center = points[is_used].mean(0), target[is_used].mean(0)
-    rotation, _ = Rotation.align_vectors(target[is_used] - target_center, points[is_used] - center)
-    return rotation.apply(points - center) + target_center
 
 
 def find_points(

@@ -15,16 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from recon import evaluate, fit, morphable
+from recon import evaluate, fit, morphable, person
+from recon.evaluation import scans
 from recon.evaluation.experiments import Experiment
 from recon.evaluation.experiments_io import read_experiment, read_results, write_results
 from recon.evaluation.progress import Progress, silent
 from recon.evaluation.protocol import Protocol, Subject, experiment_paths
+from recon.fit import FaceFit
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
-from render.mesh import Mesh
 
-METRICS = [field.name for field in dataclasses.fields(evaluate.Scores)]
+METRICS = [field.name for field in dataclasses.fields(evaluate.Scores)] + scans.SCAN_METRICS
+_QUANTILES = "scan_quantiles_mm"
 _BATCH = 70  # views fitted at once: one compilation, whatever their number
 
 
@@ -50,11 +52,20 @@ class Method(NamedTuple):
     name: str
     config: FitConfig
     fit: Callable[[FitModel, Observation, FitConfig], Found]  # jit-compiled
+    shares_identity: bool = False  # among all views of a face; else each view is fitted alone
 
 
 @jax.jit
 def _fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> Found:
-    face = fit.fit_faces(model, seen, config)
+    return _found(fit.fit_faces(model, seen, config))
+
+
+@jax.jit
+def _fit_person(model: FitModel, seen: Observation, config: FitConfig) -> Found:
+    return _found(person.fit_person(model, seen, config))
+
+
+def _found(face: FaceFit) -> Found:
     params, head = face.params, face.params.pose
     return Found(
         params.identity,
@@ -80,8 +91,13 @@ def _fit_mean_faces(model: FitModel, seen: Observation, config: FitConfig) -> Fo
     )
 
 
-def rows(names: list[str], identity_weight: float | None = None) -> list[Method]:
-    """The rows of these names; with another weight of the prior, if one is given."""
+def rows(
+    names: list[str], identity_weight: float | None = None, shares_identity: bool = False
+) -> list[Method]:
+    """The rows of these names; with another weight of the prior, if one is given.
+
+    With `shares_identity` all views of a face are fitted together (`recon.person`).
+    """
     found = []
     for name in names:
         is_mean = name == evaluate.MEAN_FACE
@@ -89,7 +105,10 @@ def rows(names: list[str], identity_weight: float | None = None) -> list[Method]
         if identity_weight is not None:
             config = config.replace(identity_weight=identity_weight)
             name = f"{name},eta={identity_weight:g}"
-        found.append(Method(name, config, _fit_mean_faces if is_mean else _fit_faces))
+        if shares_identity:
+            found.append(Method(f"{name},together", config, _fit_person, True))
+        else:
+            found.append(Method(name, config, _fit_mean_faces if is_mean else _fit_faces))
     return found
 
 
@@ -130,12 +149,16 @@ def run_method(
     if not len(views.face):
         raise RuntimeError(f"expected a face found in some view of {folder}, found none")
     with progress(f"{method.name}: {len(views.face)} fits", len(views.face)) as advance:
-        found, seconds = _fit_views(views, method, protocol, subject, advance)
+        fit_views = _fit_people if method.shares_identity else _fit_views
+        found, seconds = fit_views(views, method, protocol, subject, advance)
     scores = _score_views(faces, views, found, subject)
+    if subject.scans:
+        with progress(f"{method.name}: {len(views.face)} scans", len(views.face)) as advance:
+            scores |= _scan_scores(views, found, subject, advance)
     for number, (path, one) in enumerate(zip(missing, faces, strict=True)):
         arrays = {
             name: _spread(values[views.face == number], one)
-            for name, values in {**found._asdict(), **vars(scores)}.items()
+            for name, values in {**found._asdict(), **scores}.items()
         }
         write_results(results / path.name, {**arrays, "seconds": np.float32(seconds)})
 
@@ -166,6 +189,7 @@ def _fit_views(
             views.sigma_px[index],
             method.config,
             None if scale is None else scale[index],
+            subject.correlation,
         )
         arguments = (subject.fit_model, seen, method.config)
         compiled = compiled or method.fit.lower(*arguments).compile()
@@ -179,43 +203,81 @@ def _fit_views(
     return jax.tree.map(lambda x: x[:num_views], found), each
 
 
+def _fit_people(
+    views: _Views,
+    method: Method,
+    protocol: Protocol,
+    subject: Subject,
+    advance: Callable[..., None],
+) -> tuple[Found, float]:
+    """Fits the views of each face together; returns what was found and the seconds per view."""
+    compiled, parts, seconds = {}, [], 0.0
+    for face in np.unique(views.face):
+        mine = views.face == face
+        scale = views.head.scale[mine] if protocol.knows_scale else None
+        found = views.xy[mine], views.sigma_px[mine]
+        seen = evaluate.observe_views(*found, method.config, scale, subject.correlation)
+        arguments = (subject.fit_model, seen, method.config)
+        count = len(seen.xy)
+        compiled[count] = compiled.get(count) or method.fit.lower(*arguments).compile()
+        begin = time.perf_counter()
+        parts.append(jax.device_get(compiled[count](*arguments)))
+        seconds += time.perf_counter() - begin
+        for _ in range(count):
+            advance()
+    found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return found, seconds / len(views.face)
+
+
 def _score_views(
     faces: list[Experiment], views: _Views, found: Found, subject: Subject
-) -> evaluate.Scores:
-    """Scores [N] of the fits, on the host."""
+) -> dict[str, NDArray]:
+    """Scores of the fits by metric [N], on the host; those of scans are still NaN."""
     truth = subject.truth
     shapes = [faces[f].vertices for f in views.face]
     is_corresponding = all(len(shape) == len(truth.mean) for shape in shapes)
-    if is_corresponding:
-        true_vertices = jnp.asarray(np.stack(shapes))
-    else:  # scored against what is nearest, below
-        true_vertices = jnp.broadcast_to(truth.mean, (len(shapes), *truth.mean.shape))
     scores = evaluate.score_views(
         truth,
         jnp.asarray(subject.modes),
         jnp.asarray(found.identity),
         found.head,
-        true_vertices,
+        jnp.asarray(np.stack(shapes))
+        if is_corresponding
+        else jnp.broadcast_to(truth.mean, (len(shapes), *truth.mean.shape)),
         jnp.asarray(np.stack([faces[f].identity for f in views.face])),
         views.head,
         views.xy,
     )
-    scores = jax.device_get(scores)
-    if is_corresponding:
-        return scores
-    nearest = [
-        _closest_errors(identity, subject, subject.scans[f])
-        for identity, f in zip(found.identity, views.face, strict=True)
-    ]
-    normal_deg, vertex_mm = np.array(nearest, np.float32).T
-    return scores.replace(normal_deg=normal_deg, vertex_mm=vertex_mm)
+    scores = vars(jax.device_get(scores))
+    unknown = np.full(len(shapes), np.nan, np.float32)
+    if not is_corresponding:
+        scores |= {"normal_deg": unknown, "vertex_mm": unknown}
+    return scores | dict.fromkeys(scans.SCAN_METRICS, unknown)
 
 
-def _closest_errors(identity: NDArray, subject: Subject, scan: Mesh) -> tuple[float, float]:
-    """Errors of normals, degrees, and of vertices, millimetres, against a scan of other ones."""
-    given = subject.given
-    shape = np.asarray(morphable.face_shape(given, identity, jnp.zeros(0)))
-    return evaluate.closest_errors(shape, given.triangles, scan.vertices, scan.triangles)
+def _scan_scores(
+    views: _Views, found: Found, subject: Subject, advance: Callable[..., None]
+) -> dict[str, NDArray]:
+    """Scores of fits to scans by metric [N], and the distances' quantiles [N, 101].
+
+    Poses are those of the fits laid onto the scans.
+    """
+    rows = []
+    for view, face in enumerate(views.face):
+        head, truth = jax.tree.map(lambda x: x[view], (found.head, views.head))  # noqa: B023
+        shape = morphable.face_shape(subject.given, found.identity[view], jnp.zeros(0))
+        one, quantiles, onto = scans.score_shape(subject.given, shape, subject.scans[face])
+        angle, shift = scans.pose_errors(head, onto, truth)
+        rows.append(
+            {
+                **vars(one),
+                "rotation_deg": angle,
+                "translation_model_units": shift,
+                _QUANTILES: quantiles,
+            }
+        )
+        advance()
+    return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 
 
 def collect(folder: pathlib.Path, method: Method) -> dict[str, NDArray]:
@@ -225,6 +287,15 @@ def collect(folder: pathlib.Path, method: Method) -> dict[str, NDArray]:
         for path in experiment_paths(folder)
     ]
     return {name: np.stack([one[name] for one in files]) for name in [*METRICS, "seconds"]}
+
+
+def distance_quantiles(folder: pathlib.Path, name: str) -> NDArray:
+    """Quantiles (`scans.QUANTILES`) of the distances of each face's scan in each view [F, A, 101].
+
+    Millimetres; NaN where no face was found.
+    """
+    files = [read_results(folder / "results" / name / p.name) for p in experiment_paths(folder)]
+    return np.stack([one[_QUANTILES] for one in files])
 
 
 def first_identity(folder: pathlib.Path, name: str) -> NDArray:

@@ -24,6 +24,7 @@ class Atlas:
 
     corners: jax.Array  # [N, 3] int32 vertices around each texel
     weights: jax.Array  # [N, 3] barycentric
+    place: jax.Array  # [N] int32 pixel of each texel, row by row
     source: jax.Array  # [S, S] int32 texel n that each pixel of the picture repeats
 
 
@@ -57,6 +58,7 @@ def build_atlas(uvs: jax.Array, uv_triangles: jax.Array, triangles: jax.Array, s
     return Atlas(
         corners=jnp.asarray(triangles)[triangle[is_hit]],
         weights=jnp.asarray(np.asarray(seen.barycentric)[is_hit]),
+        place=jnp.asarray(np.flatnonzero(is_hit), jnp.int32),
         source=jnp.asarray(number[row, column], jnp.int32),
     )
 

@@ -181,12 +181,12 @@ def _openness(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
         return (sums[0] + light * is_lit, sums[1] + light), None
 
     nothing = jnp.zeros(count, vertices.dtype)
-    directions = jnp.asarray(_even_directions(_SKY_DIRECTIONS), vertices.dtype)
+    directions = jnp.asarray(even_directions(_SKY_DIRECTIONS), vertices.dtype)
     (seen, total), _ = jax.lax.scan(add_direction, (nothing, nothing), directions)
     return seen / jnp.maximum(total, 1e-6)
 
 
-def _even_directions(count: int) -> np.ndarray:
+def even_directions(count: int) -> np.ndarray:
     """Fibonacci points [D, 3], even over the sphere."""
     k = np.arange(count) + 0.5
     height = 1 - 2 * k / count

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recon import evaluate, morphable
 from recon.evaluation import methods as methods_lib
 from recon.evaluation import protocol as protocol_lib
+from recon.evaluation import scans
 from recon.evaluation.protocol import Protocol, Subject
 from render import image_io, rasterize
 from render.camera import orthographic_camera
@@ -34,7 +35,11 @@ _PANELS = {  # metric: title, axis, factor
     "normal_deg": ("Normals (Eq. 13)", "degrees", 1.0),
     "vertex_mm": ("Vertices", "mm", 1.0),
     "projection_px": ("Projection (Eq. 14)", "pixels", 1.0),
+    "scan_median_mm": ("Scan, median distance", "mm", 1.0),
+    "scan_normal_deg": ("Scan, normals", "degrees", 1.0),
+    "rigid_median_mm": ("Scan, median distance at own size", "mm", 1.0),
 }
+_FARTHEST_MM = 8.0  # of the cumulative curve
 _HEAD_SIZE = 360  # pixels a side
 
 
@@ -55,6 +60,9 @@ def draw_figures(
             name = "by_angle.png" if axis == "yaw" else f"by_{axis}.png"
             write_figure(folder / name, figure)
     write_figure(folder / "boxes.png", boxes(names, scores))
+    if subject.scans:
+        own = [name for name in scores if ",eta=" not in name]
+        write_figure(folder / "cumulative.png", cumulative(folder, own))
     if len(etas) > 1:
         write_figure(folder / "by_eta.png", by_eta(names, scores, etas))
     if f"fixed,eta={OVERFITTED:g}" in scores:
@@ -163,6 +171,28 @@ def boxes(names, scores) -> Figure:
         for box, name in zip(drawn["boxes"], names, strict=True):
             box.set(facecolor=_COLORS[name], edgecolor=_COLORS[name])
         ax.set_ylim(bottom=0.0)
+    return figure
+
+
+def cumulative(folder: pathlib.Path, names: list[str]) -> Figure:
+    """The share of the scans' points that are so near to the fitted faces, over all views."""
+    figure = Figure(figsize=(6.4, 4.6), dpi=110, layout="constrained")
+    ax = figure.subplots()
+    reach = np.linspace(0.0, _FARTHEST_MM, 161)
+    for name in names:
+        views = methods_lib.distance_quantiles(folder, name).reshape(-1, len(scans.QUANTILES))
+        views = views[np.isfinite(views).all(1)]
+        shares = [np.interp(reach, one, scans.QUANTILES, left=0.0) for one in views]
+        label = f"{name}, median {np.interp(0.5, np.mean(shares, axis=0), reach):.2f} mm"
+        method, *together = name.split(",")
+        style = {"color": _COLORS[method], "linestyle": "--" if together else "-"}
+        ax.plot(reach, 100.0 * np.mean(shares, axis=0), label=label, **style)
+    ax.set(xlabel="distance to the fitted face, mm", ylabel="share of the scans' points, %")
+    ax.set(xlim=(0.0, _FARTHEST_MM), ylim=(0.0, 100.0))
+    ax.set_title("Distances of scans, fits laid onto them by a similarity")
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="lower right")
     return figure
 
 

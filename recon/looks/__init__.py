@@ -1,0 +1,1 @@
+"""What heads look like: skins as an albedo model, hair, brows and lashes as cards, people."""
