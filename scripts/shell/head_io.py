@@ -99,9 +99,22 @@ def fit_report(head: Head, maker: HeadMaker) -> dict:
         "inner_error_px": face.inner_error_px,
         "contour_error_px": face.contour_error_px,
         "eye_distance_px": face.eye_distance_px,
+        "hair": hair_report(head, maker),
         "iterations": face.iterations,
         "converged": face.converged,
         "seconds": head.seconds,
+    }
+
+
+def hair_report(head: Head, maker: HeadMaker) -> dict | None:
+    """Returns the hair that the head wears, and how well it covers the photo's; None for paint."""
+    if head.hair is None:
+        return None
+    return {
+        "style": maker.style_name(head.hair),
+        "scale": head.hair.scale,
+        "misfit": head.hair.misfit,
+        "painted_misfit": head.hair.painted_misfit,
     }
 
 
