@@ -101,6 +101,29 @@ def subdivide_mesh(mesh: Mesh, levels: int) -> Mesh:
     return mesh.replace(uvs=apply(flat, mesh.uvs), uv_triangles=flat.triangles)
 
 
+def coarsen_mesh(mesh: Mesh) -> Mesh:
+    """Takes one level of subdivision back, on the host; cards, and other meshes, stay as they are.
+
+    The vertices of the level before come first and lie on the smooth shape: seen from where its
+    triangles are some pixels wide, the coarser mesh looks the same, and is drawn in less time.
+    """
+    num_opaque = len(mesh.triangles) if mesh.num_opaque is None else mesh.num_opaque
+    whole = [mesh.triangles] if mesh.uvs is None else [mesh.triangles, mesh.uv_triangles]
+    coarse = []
+    for triangles in map(np.asarray, whole):
+        parts = triangles[: num_opaque // 4 * 4].reshape(-1, 4, 3)
+        corners = parts[:, range(3), range(3)]
+        split = _split_triangles(corners, parts[:, 3, [1, 2, 0]])
+        if not np.array_equal(split, triangles[:num_opaque]):
+            return mesh
+        coarse.append(np.concatenate([corners, triangles[num_opaque:]]))
+    return mesh.replace(
+        triangles=coarse[0],
+        uv_triangles=mesh.uv_triangles if mesh.uvs is None else coarse[1],
+        num_opaque=None if mesh.num_opaque is None else num_opaque // 4,
+    )
+
+
 def loop_subdivision(triangles: np.ndarray, num_vertices: int, levels: int) -> Subdivision:
     """Builds Loop's subdivision of a mesh on the host, all levels in one matrix.
 
