@@ -31,6 +31,7 @@ from scipy import spatial
 from render import harmonics
 from render.gaussians import Gaussians
 from render.mesh import Mesh, face_normals, vertex_normals
+from render.program_io import kept
 from render.rasterize import RenderConfig, sample_texture
 from render.transforms import safe_norm, safe_normalize
 
@@ -89,7 +90,7 @@ def bind(mesh: Mesh, config: BindConfig = BindConfig()) -> Binding:
     grey and shaded by the angle to the view, as `render_mesh` shows it. Brows and lashes had better
     be paint: pieces as large as they are make them heavy.
     """
-    dtype = jnp.asarray(mesh.vertices).dtype
+    dtype = jax.dtypes.canonicalize_dtype(mesh.vertices.dtype)
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = np.asarray(mesh.triangles)
     triangle, corners, colors, opacity = _pieces(mesh, vertices[triangles], config)
@@ -99,20 +100,21 @@ def bind(mesh: Mesh, config: BindConfig = BindConfig()) -> Binding:
     shading = None
     if mesh.colors is None and not _has_texture(mesh):
         places = np.einsum("nk,nkd->nd", corners.mean(1), vertices[triangles[triangle]])
-        shading = jnp.asarray(_fade(places, vertices[border[:, 0]]), dtype)
-    return Binding(
-        triangles=jnp.asarray(triangles, jnp.int32),
-        border=jnp.asarray(border, jnp.int32),
-        triangle=jnp.asarray(triangle, jnp.int32),
-        barycentric=jnp.asarray(corners.mean(1), dtype),
-        shape=jnp.asarray(shape[:, [0, 0, 1], [0, 1, 1]], dtype),
-        logit_opacities=jnp.asarray(np.log(opacity / (1.0 - opacity)), dtype),
-        harmonics=(jnp.asarray(colors, dtype)[:, None] - 0.5) / harmonics.CONSTANT,
-        thickness=jnp.asarray(config.thickness, dtype),
-        inset=jnp.asarray(config.inset, dtype),
+        shading = np.asarray(_fade(places, vertices[border[:, 0]]), dtype)
+    binding = Binding(
+        triangles=np.asarray(triangles, np.int32),
+        border=np.asarray(border, np.int32),
+        triangle=np.asarray(triangle, np.int32),
+        barycentric=np.asarray(corners.mean(1), dtype),
+        shape=np.asarray(shape[:, [0, 0, 1], [0, 1, 1]], dtype),
+        logit_opacities=np.asarray(np.log(opacity / (1.0 - opacity)), dtype),
+        harmonics=np.asarray((colors[:, None] - 0.5) / harmonics.CONSTANT, dtype),
+        thickness=np.asarray(config.thickness, dtype),
+        inset=np.asarray(config.inset, dtype),
         shading=shading,
         num_opaque=mesh.num_opaque,
     )
+    return jax.device_put(binding)
 
 
 def _pieces(mesh: Mesh, points: np.ndarray, config: BindConfig) -> tuple[np.ndarray, ...]:
@@ -122,9 +124,9 @@ def _pieces(mesh: Mesh, points: np.ndarray, config: BindConfig) -> tuple[np.ndar
       As `_cut` does, triangle [N] and corners [N, 3, 3]; colours [N, 3], and opacities [N].
     """
     triangle, corners = _cut(points[: mesh.num_opaque], config.max_edge, config.max_gaussians)
-    texture = jnp.asarray(mesh.texture) if _has_texture(mesh) else None
+    texture = jax.device_put(mesh.texture) if _has_texture(mesh) else None
     plain = None if texture is None else texture[..., :3]
-    colors = _colors(mesh, plain, triangle, corners)
+    colors = np.asarray(_colors(mesh, plain, triangle, corners))
     opacity = np.full(len(triangle), config.opacity)
     if mesh.num_opaque is None or mesh.num_opaque >= len(points):
         return triangle, corners, colors, opacity
@@ -139,12 +141,12 @@ def _pieces(mesh: Mesh, points: np.ndarray, config: BindConfig) -> tuple[np.ndar
         weighted = texture.at[..., :3].multiply(texture[..., 3:])
         values = np.asarray(_colors(mesh, weighted, card, card_corners))
         card_colors, alpha = values[:, :3] / np.maximum(values[:, 3:], 1e-6), values[:, 3]
-    kept = alpha >= config.least_alpha
-    alpha = np.minimum(alpha[kept], config.opacity)
+    is_seen = alpha >= config.least_alpha
+    alpha = np.minimum(alpha[is_seen], config.opacity)
     return (
-        np.concatenate([triangle, card[kept]]),
-        np.concatenate([corners, card_corners[kept]]),
-        np.concatenate([colors, card_colors[kept]]),
+        np.concatenate([triangle, card[is_seen]]),
+        np.concatenate([corners, card_corners[is_seen]]),
+        np.concatenate([colors, card_colors[is_seen]]),
         np.concatenate([opacity, 1.0 - (1.0 - alpha) ** (1.0 / config.overlap)]),
     )
 
@@ -224,10 +226,10 @@ def _colors(
     uvs = np.einsum("njk,nkc->njc", corners, uvs, optimize=True)
     texels = np.abs(uvs[:, [1, 2, 0]] - uvs) * texture.shape[1::-1]
     rate = math.ceil(np.quantile(texels.max((1, 2)), 0.99)) if len(uvs) else 1
-    return _mean_of_texture(texture, jnp.asarray(uvs, texture.dtype), min(max(rate, 1), _MAX_RATE))
+    return _mean_of_texture(texture, np.asarray(uvs, texture.dtype), min(max(rate, 1), _MAX_RATE))
 
 
-@functools.partial(jax.jit, static_argnames="rate")
+@functools.partial(kept, static_argnames="rate")
 def _mean_of_texture(texture: jax.Array, uvs: jax.Array, rate: int) -> jax.Array:
     """Averages a texture over triangles of corners `uvs` [N, 3, 2], from rate^2 cells of each."""
     cells = [(i, j, 1 / 3) for i in range(rate) for j in range(rate - i)]
@@ -242,7 +244,7 @@ def _mean_of_texture(texture: jax.Array, uvs: jax.Array, rate: int) -> jax.Array
     return lax.scan(add, nothing, jnp.asarray(places, uvs.dtype))[0] / rate**2
 
 
-@jax.jit
+@kept
 def bound_gaussians(binding: Binding, vertices: jax.Array) -> Gaussians:
     """Returns the Gaussians [N] of the mesh whose vertices are at `vertices` [V, 3].
 

@@ -8,6 +8,7 @@ Source: thesis Eq. 2-9 and Algorithm 1. The solver: `recon.levenberg_marquardt`.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -24,6 +25,7 @@ from recon.morphable import NUM_CONTOUR, IdentityPrior, MorphableModel, landmark
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
+from render.program_io import kept
 
 CHAIN_LENGTH = 20  # vertices per contour point, thesis 1.1.3
 
@@ -168,13 +170,14 @@ def observe(
         [_filled_contour(xy[:NUM_CONTOUR], sigma_px[:NUM_CONTOUR]), xy[NUM_CONTOUR:]]
     )
     uses_map = config.contour in ("chain", "path") and config.distance == "map"
-    return Observation(
-        xy=jnp.asarray(xy),
-        sigma_px=jnp.asarray(sigma_px),
-        correlation=None if correlation is None else jnp.asarray(correlation, jnp.float32),
+    seen = Observation(
+        xy=xy,
+        sigma_px=sigma_px,
+        correlation=None if correlation is None else np.float32(correlation),
         distance_map=contour.distance_map(xy[:NUM_CONTOUR]) if uses_map else None,
-        known_scale=None if known_scale is None else jnp.asarray(known_scale, jnp.float32),
+        known_scale=None if known_scale is None else np.float32(known_scale),
     )
+    return jax.device_put(seen)
 
 
 def _filled_contour(xy: NDArray, sigma_px: NDArray) -> NDArray:
@@ -186,7 +189,7 @@ def _filled_contour(xy: NDArray, sigma_px: NDArray) -> NDArray:
     return np.stack([np.interp(index, index[is_used], axis[is_used]) for axis in xy.T], axis=1)
 
 
-@jax.jit
+@kept
 def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits one face (Algorithm 1).
 
@@ -198,7 +201,7 @@ def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     return _fit(model, seen, config)
 
 
-@jax.jit
+@kept
 def fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits a batch: `seen` and the result have a leading axis B (stack them by `jax.tree.map`)."""
     return jax.vmap(lambda one: _fit(model, one, config))(seen)
@@ -240,6 +243,7 @@ def _fit(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     )
 
 
+@jax.jit
 def fitted_points(model: FitModel, face: FaceFit) -> jax.Array:
     """Where a fit has the model's landmarks in the picture [68, 2]; the contour's do not slide."""
     params = face.params
@@ -264,6 +268,7 @@ def free_unknowns(num_coefficients: int, fits_scale: bool, config: FitConfig) ->
     return np.flatnonzero(is_free)
 
 
+@functools.partial(jax.jit, static_argnames=("width", "height"))
 def face_camera(head: Pose, width: int, height: int) -> Camera:
     """The orthographic camera through which the model, in its own axes, lands on the photo."""
     to_camera = jnp.diag(jnp.array([1.0, -1.0, -1.0])) @ head.rotation

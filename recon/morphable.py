@@ -57,6 +57,7 @@ class IdentityPrior:
         return IdentityPrior(self.mean[modes], self.covariance[np.ix_(modes, modes)])
 
 
+@jax.jit
 def face_shape(model: MorphableModel, identity: jax.Array, expression: jax.Array) -> jax.Array:
     """Returns the vertices [V, 3] of a face, Eq. 2 plus expression.
 

@@ -120,6 +120,7 @@ def test_a_turned_mesh_looks_like_the_mesh_from_a_turned_camera():
     assert float(psnr(moved.rgb, still.rgb)) > 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_of_a_picture_match_finite_differences():
     vertices = jnp.array([[0, 0, 0], [1, 0.1, 0.2], [0.9, 1.1, 0], [0.1, 0.9, -0.3]])
@@ -224,6 +225,7 @@ def test_an_expression_moves_the_splats_of_the_mouth_alone(model):
     assert moved[is_crown].max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("grey", marks=pytest.mark.slow), "coloured"])
 def test_a_head_of_gaussians_looks_like_the_mesh_from_all_sides(model, kind):
     mesh = Mesh(model.mean, np.asarray(model.triangles))

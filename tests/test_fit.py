@@ -103,6 +103,7 @@ def test_a_turned_head_defeats_fixed_landmarks_but_not_the_others(model, fit_mod
     assert error["inner"] < error["fixed"] and error["spline"] < error["fixed"]
 
 
+@pytest.mark.slow
 def test_solution_equals_scipys(model, fit_model):
     landmarks, _, _ = photograph(model, 15.0, noise_px=2.0, seed=1)
     config = dataclasses.replace(fit.METHODS["robust"], tolerance=1e-4, max_iterations=100)
@@ -137,6 +138,7 @@ def test_thesis_start_reaches_the_same_face(model, fit_model):
     assert far.converged and angle < 0.2
 
 
+@pytest.mark.slow
 def test_known_scale_stays_as_given(model, fit_model):
     landmarks, _, head = photograph(model, 10.0, noise_px=1.0)
     config = fit.METHODS["robust"]
@@ -144,6 +146,7 @@ def test_known_scale_stays_as_given(model, fit_model):
     np.testing.assert_allclose(face.params.pose.scale, head.scale, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_equals_one_at_a_time(model, fit_model):
     config = fit.METHODS["robust"]
     photos = [photograph(model, yaw, 1.0, seed)[0] for seed, yaw in enumerate((-20.0, 5.0, 30.0))]

@@ -68,7 +68,7 @@ def exact_jacobian(model, start, seen, config, unknowns):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("robust", "chain"))) for n in VARIANTS],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "robust")) for n in VARIANTS],
 )
 @pytest.mark.usefixtures("x64")
 def test_jacobian_equals_float64_finite_differences_in_every_block(model, name):
