@@ -82,7 +82,8 @@ class Subject(NamedTuple):
     looks: list[Appearance]  # of the rendered faces: of one after the other, and so on again
     studio: Studio | None  # draws the default head's, instead
     scans: list[Scan]
-    correlation: NDArray | None = None  # of the detector's errors, [51, 51]
+    sigma: NDArray | None = None  # [68] of the detector's errors, in eye distances, if known
+    correlation: NDArray | None = None  # of them, [51, 51]
     notes: tuple[str, ...] = ()  # what a reader of the results should know of the model
 
 
@@ -113,9 +114,9 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
         outline, looks = detector.face_outline(truth), []
     elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
         studio, looks = _people(whole, protocol, progress)
-    offsets = correlation = None
+    offsets = sigma = correlation = None
     if protocol.errors is not None:
-        offsets, _, correlation = read_errors(protocol.errors, whole.name)
+        offsets, sigma, correlation = read_errors(protocol.errors, whole.name)
     prior = assets.load_people_prior().of(modes) if protocol.prior == "people" else None
     return Subject(
         truth=truth,
@@ -126,6 +127,7 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
         looks=looks,
         studio=studio,
         scans=scans,
+        sigma=sigma,
         correlation=correlation,
         notes=notes,
     )
