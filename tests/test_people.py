@@ -119,7 +119,7 @@ def test_men_have_larger_jaws_than_women(model, cast):
         traits = cast.trait_mean.at[male].set(value)
         head = face_shape(model, cast.identity(traits, jnp.zeros(60)), jnp.zeros(0))
         lengths.append(head[nose, 1] - head[chin, 1])
-    assert lengths[1] > 1.03 * lengths[0]
+    assert lengths[1] > 1.01 * lengths[0]
 
 
 @pytest.mark.compiles
