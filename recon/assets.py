@@ -20,6 +20,7 @@ import functools
 import os
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -224,8 +225,8 @@ def _own_model(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> MorphableMo
         if key.startswith("region_")
     }
     return MorphableModel(
-        **{key: jnp.asarray(x) for key, x in fields.items()},
-        regions={key: jnp.asarray(x) for key, x in regions.items()} or None,
+        **jax.device_put(fields),
+        regions=jax.device_put(regions) or None,
         expression_names=tuple(str(name) for name in arrays.get("expression_names", ())),
         name=str(arrays.get("name", path.stem)),
     )

@@ -8,6 +8,9 @@ one Gaussian: flat, where the piece is, as wide as the piece in every direction 
 E [3, 2] the edges of a triangle, S [2, 2] what the Gaussian keeps of its piece and t its thickness,
 its covariance is E S E^T + t^2: a stretched triangle stretches its Gaussians.
 
+Cards, such as hair is made of, are cut more coarsely, take their opacity from the texture and lie
+where the mesh has them; what a card leaves empty gets no Gaussian.
+
 Axes: V vertices, T triangles, B edges of the border, N Gaussians (pieces), M harmonics.
 
 Sources: Qian et al. 2024 (GaussianAvatars, splats in the frames of a head's triangles); Duff et
@@ -28,6 +31,7 @@ from scipy import spatial
 from render import harmonics
 from render.gaussians import Gaussians
 from render.mesh import Mesh, face_normals, vertex_normals
+from render.program_io import kept
 from render.rasterize import RenderConfig, sample_texture
 from render.transforms import safe_norm, safe_normalize
 
@@ -55,6 +59,11 @@ class BindConfig:
     # many overlap at the outline their sum by more than one: 28 dB without, 38 dB with. Less suits
     # larger pictures, more suits smaller ones.
     inset: float = 6e-4
+    # Of cards: long hair would take 250,000 pieces of 2 mm.
+    card_edge: float = 4e-3  # metres
+    max_card_gaussians: int = 80_000  # or as many as there are triangles
+    overlap: float = 4.0  # pieces over each point, which together let through what the card does
+    least_alpha: float = 0.08  # pieces that cover less are left out
 
 
 @struct.dataclass
@@ -71,38 +80,74 @@ class Binding:
     thickness: jax.Array  # [] metres
     inset: jax.Array  # [] metres
     shading: jax.Array | None  # [N] in [0, 1], how much the angle of view counts; None: not at all
+    num_opaque: int | None = struct.field(pytree_node=False, default=None)  # as in `Mesh`
 
 
 def bind(mesh: Mesh, config: BindConfig = BindConfig()) -> Binding:
     """Covers a mesh in its rest shape with Gaussians, on the host.
 
     The colours are the texture's, averaged over the piece, or the vertices'; a mesh of neither is
-    grey and shaded by the angle to the view, as `render_mesh` shows it.
+    grey and shaded by the angle to the view, as `render_mesh` shows it. Brows and lashes had better
+    be paint: pieces as large as they are make them heavy.
     """
-    dtype = jnp.asarray(mesh.vertices).dtype
+    dtype = jax.dtypes.canonicalize_dtype(mesh.vertices.dtype)
     vertices = np.asarray(mesh.vertices, np.float64)
     triangles = np.asarray(mesh.triangles)
-    triangle, corners = _cut(vertices[triangles], config.max_edge, config.max_gaussians)
+    triangle, corners, colors, opacity = _pieces(mesh, vertices[triangles], config)
     edges = corners[:, 1:, 1:] - corners[:, :1, 1:]  # of the piece, along those of the triangle
     shape = np.einsum("nia,ij,njb->nab", edges, config.spread**2 * _TRIANGLE, edges)
-    colors = jnp.asarray(_colors(mesh, triangle, corners), dtype)
-    border = _border(vertices, triangles)
+    border = _border(vertices, triangles[: mesh.num_opaque])
     shading = None
     if mesh.colors is None and not _has_texture(mesh):
         places = np.einsum("nk,nkd->nd", corners.mean(1), vertices[triangles[triangle]])
-        shading = jnp.asarray(_fade(places, vertices[border[:, 0]]), dtype)
-    logit = math.log(config.opacity / (1.0 - config.opacity))
-    return Binding(
-        triangles=jnp.asarray(triangles, jnp.int32),
-        border=jnp.asarray(border, jnp.int32),
-        triangle=jnp.asarray(triangle, jnp.int32),
-        barycentric=jnp.asarray(corners.mean(1), dtype),
-        shape=jnp.asarray(shape[:, [0, 0, 1], [0, 1, 1]], dtype),
-        logit_opacities=jnp.full(len(triangle), logit, dtype),
-        harmonics=(colors[:, None] - 0.5) / harmonics.CONSTANT,
-        thickness=jnp.asarray(config.thickness, dtype),
-        inset=jnp.asarray(config.inset, dtype),
+        shading = np.asarray(_fade(places, vertices[border[:, 0]]), dtype)
+    binding = Binding(
+        triangles=np.asarray(triangles, np.int32),
+        border=np.asarray(border, np.int32),
+        triangle=np.asarray(triangle, np.int32),
+        barycentric=np.asarray(corners.mean(1), dtype),
+        shape=np.asarray(shape[:, [0, 0, 1], [0, 1, 1]], dtype),
+        logit_opacities=np.asarray(np.log(opacity / (1.0 - opacity)), dtype),
+        harmonics=np.asarray((colors[:, None] - 0.5) / harmonics.CONSTANT, dtype),
+        thickness=np.asarray(config.thickness, dtype),
+        inset=np.asarray(config.inset, dtype),
         shading=shading,
+        num_opaque=mesh.num_opaque,
+    )
+    return jax.device_put(binding)
+
+
+def _pieces(mesh: Mesh, points: np.ndarray, config: BindConfig) -> tuple[np.ndarray, ...]:
+    """Cuts the triangles [T, 3, 3] of a mesh in pieces, and finds how they look.
+
+    Returns:
+      As `_cut` does, triangle [N] and corners [N, 3, 3]; colours [N, 3], and opacities [N].
+    """
+    triangle, corners = _cut(points[: mesh.num_opaque], config.max_edge, config.max_gaussians)
+    texture = jax.device_put(mesh.texture) if _has_texture(mesh) else None
+    plain = None if texture is None else texture[..., :3]
+    colors = np.asarray(_colors(mesh, plain, triangle, corners))
+    opacity = np.full(len(triangle), config.opacity)
+    if mesh.num_opaque is None or mesh.num_opaque >= len(points):
+        return triangle, corners, colors, opacity
+    cards = points[mesh.num_opaque :]
+    card, card_corners = _cut(cards, config.card_edge, config.max_card_gaussians)
+    card += mesh.num_opaque
+    alpha = np.ones(len(card))
+    if texture is None or texture.shape[-1] == 3:
+        card_colors = np.asarray(_colors(mesh, plain, card, card_corners))
+    else:
+        # Colours count by their alpha: else what the texture hides would tinge what it shows.
+        weighted = texture.at[..., :3].multiply(texture[..., 3:])
+        values = np.asarray(_colors(mesh, weighted, card, card_corners))
+        card_colors, alpha = values[:, :3] / np.maximum(values[:, 3:], 1e-6), values[:, 3]
+    is_seen = alpha >= config.least_alpha
+    alpha = np.minimum(alpha[is_seen], config.opacity)
+    return (
+        np.concatenate([triangle, card[is_seen]]),
+        np.concatenate([corners, card_corners[is_seen]]),
+        np.concatenate([colors, card_colors[is_seen]]),
+        np.concatenate([opacity, 1.0 - (1.0 - alpha) ** (1.0 / config.overlap)]),
     )
 
 
@@ -168,22 +213,23 @@ def _has_texture(mesh: Mesh) -> bool:
     return mesh.texture is not None and mesh.uvs is not None
 
 
-def _colors(mesh: Mesh, triangle: np.ndarray, corners: np.ndarray) -> np.ndarray | jax.Array:
-    """Returns the mean colours [N, 3] of the pieces."""
-    if not _has_texture(mesh) and mesh.colors is None:
+def _colors(
+    mesh: Mesh, texture: jax.Array | None, triangle: np.ndarray, corners: np.ndarray
+) -> np.ndarray | jax.Array:
+    """Returns the means of `texture` [H, W, C] or the mean colours [N, C] of the pieces."""
+    if texture is None and mesh.colors is None:
         return np.broadcast_to(_BASE, (len(triangle), 3))
-    if not _has_texture(mesh):
+    if texture is None:
         at_corners = np.asarray(mesh.colors)[np.asarray(mesh.triangles)[triangle]]
         return np.einsum("nk,nkc->nc", corners.mean(1), at_corners)
     uvs = np.asarray(mesh.uvs)[np.asarray(mesh.uv_triangles)[triangle]]
     uvs = np.einsum("njk,nkc->njc", corners, uvs, optimize=True)
-    texels = np.abs(uvs[:, [1, 2, 0]] - uvs) * mesh.texture.shape[1::-1]
+    texels = np.abs(uvs[:, [1, 2, 0]] - uvs) * texture.shape[1::-1]
     rate = math.ceil(np.quantile(texels.max((1, 2)), 0.99)) if len(uvs) else 1
-    texture = jnp.asarray(mesh.texture)
-    return _mean_of_texture(texture, jnp.asarray(uvs, texture.dtype), min(max(rate, 1), _MAX_RATE))
+    return _mean_of_texture(texture, np.asarray(uvs, texture.dtype), min(max(rate, 1), _MAX_RATE))
 
 
-@functools.partial(jax.jit, static_argnames="rate")
+@functools.partial(kept, static_argnames="rate")
 def _mean_of_texture(texture: jax.Array, uvs: jax.Array, rate: int) -> jax.Array:
     """Averages a texture over triangles of corners `uvs` [N, 3, 2], from rate^2 cells of each."""
     cells = [(i, j, 1 / 3) for i in range(rate) for j in range(rate - i)]
@@ -198,7 +244,7 @@ def _mean_of_texture(texture: jax.Array, uvs: jax.Array, rate: int) -> jax.Array
     return lax.scan(add, nothing, jnp.asarray(places, uvs.dtype))[0] / rate**2
 
 
-@jax.jit
+@kept
 def bound_gaussians(binding: Binding, vertices: jax.Array) -> Gaussians:
     """Returns the Gaussians [N] of the mesh whose vertices are at `vertices` [V, 3].
 
@@ -229,7 +275,7 @@ def bound_gaussians(binding: Binding, vertices: jax.Array) -> Gaussians:
     mean, thin = 0.5 * (xx + yy), binding.thickness**2
     variances = [mean + radius, jnp.maximum(mean - radius, 0.0), jnp.zeros_like(mean)]
 
-    at_vertices = vertex_normals(vertices, binding.triangles)
+    at_vertices = vertex_normals(vertices, binding.triangles[: binding.num_opaque])
     sunk = vertices - binding.inset * (at_vertices + _outward(binding, vertices, normals))
     return Gaussians(
         means=_blend(binding, sunk),

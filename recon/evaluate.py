@@ -38,13 +38,16 @@ class Scores:
 
 
 def observe_views(
-    xy: NDArray, sigma_px: NDArray, config: FitConfig, scale: NDArray | None
+    xy: NDArray,
+    sigma_px: NDArray,
+    config: FitConfig,
+    scale: NDArray | None,
+    correlation: NDArray | None = None,
 ) -> Observation:
     """Observations, leading axis N, of points [N, 68, 2]; `scale` [N] is known, or fitted."""
+    scales = [None] * len(xy) if scale is None else scale
     seen = [
-        fit.observe(
-            Landmarks(xy=xy[i], sigma_px=sigma_px[i]), config, None if scale is None else scale[i]
-        )
+        fit.observe(Landmarks(xy=xy[i], sigma_px=sigma_px[i]), config, scales[i], correlation)
         for i in range(len(xy))
     ]
     return stack_observations(seen)

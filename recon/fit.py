@@ -8,21 +8,24 @@ Source: thesis Eq. 2-9 and Algorithm 1. The solver: `recon.levenberg_marquardt`.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from flax import struct
 from numpy.typing import NDArray
 
 from recon import contour, pose, residuals, splines
-from recon.landmarks import Landmarks, eye_distance
+from recon.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER, Landmarks, eye_distance
 from recon.levenberg_marquardt import solve_least_squares
-from recon.morphable import NUM_CONTOUR, MorphableModel, landmark_embedding
+from recon.morphable import NUM_CONTOUR, IdentityPrior, MorphableModel, landmark_embedding
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 from render.camera import Camera
+from render.program_io import kept
 
 CHAIN_LENGTH = 20  # vertices per contour point, thesis 1.1.3
 
@@ -69,8 +72,19 @@ class FaceFit:
     eye_distance_px: jax.Array  # [] between the outer corners, in the picture
 
 
-def prepare(model: MorphableModel) -> FitModel:
-    """Gathers, once per model and on the host, the rows that fits touch."""
+def prepare(
+    model: MorphableModel,
+    offsets: NDArray | None = None,
+    prior: IdentityPrior | None = None,
+) -> FitModel:
+    """Gathers, once per model and on the host, the rows that fits touch.
+
+    Args:
+      model: the model.
+      offsets: [68, 3] from each landmark to where the detector finds it, in the model's axes and
+        in parts of its outer eye distance (`evaluation.detector_errors`); the paths move along.
+      prior: of the model's identities; N(0, I) if not given.
+    """
     mean = np.asarray(model.mean, np.float64)
     triangles = np.asarray(model.triangles)
     columns = np.concatenate(
@@ -95,6 +109,12 @@ def prepare(model: MorphableModel) -> FitModel:
         chain_directions,
     )
     landmark_rows = np.einsum("lc,lcik->lik", point_weights, columns[point_corners])
+    if offsets is not None:
+        eyes = landmark_rows[[RIGHT_EYE_CORNER, LEFT_EYE_CORNER], :, 0]
+        away = np.asarray(offsets) * np.linalg.norm(eyes[1] - eyes[0])
+        landmark_rows[..., 0] += away
+        for frames in (path_frames, chain_frames):
+            frames[..., :3, 0] += away[:NUM_CONTOUR, None]
     return FitModel(
         landmark_rows=jnp.asarray(landmark_rows, jnp.float32),
         is_present=jnp.asarray(model.landmark_vertices >= 0, jnp.float32),
@@ -104,7 +124,18 @@ def prepare(model: MorphableModel) -> FitModel:
         expression_sd=model.expression_sd,
         expression_bounds=model.expression_bounds,
         num_identity=model.identity_sigma.shape[0],
+        **({} if prior is None else _prior_fields(prior)),
     )
+
+
+def _prior_fields(prior: IdentityPrior) -> dict[str, jax.Array]:
+    """What `FitModel` holds of a prior."""
+    root = np.linalg.cholesky(np.asarray(prior.covariance, np.float64))
+    inverse = scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True)
+    return {
+        "prior_mean": jnp.asarray(prior.mean, jnp.float32),
+        "prior_root": jnp.asarray(inverse, jnp.float32),
+    }
 
 
 def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, NDArray]:
@@ -121,23 +152,32 @@ def _chains(mean: NDArray, points: NDArray, blend: NDArray) -> tuple[NDArray, ND
 
 
 def observe(
-    landmarks: Landmarks, config: FitConfig, known_scale: float | None = None
+    landmarks: Landmarks,
+    config: FitConfig,
+    known_scale: float | None = None,
+    correlation: NDArray | None = None,
 ) -> Observation:
     """Prepares a photo's landmarks for `fit_face`: the distance map, if it is used.
 
-    `known_scale`, in pixels per metre, takes the scale out of the unknowns (as in the thesis).
+    Args:
+      landmarks: what the detector found.
+      config: one of `METHODS`, or a variation.
+      known_scale: pixels per metre; takes the scale out of the unknowns (as in the thesis).
+      correlation: [51, 51] of the inner landmarks' errors; none if not given.
     """
     xy, sigma_px = np.asarray(landmarks.xy), np.asarray(landmarks.sigma_px)
     xy = np.concatenate(
         [_filled_contour(xy[:NUM_CONTOUR], sigma_px[:NUM_CONTOUR]), xy[NUM_CONTOUR:]]
     )
     uses_map = config.contour in ("chain", "path") and config.distance == "map"
-    return Observation(
-        xy=jnp.asarray(xy),
-        sigma_px=jnp.asarray(sigma_px),
+    seen = Observation(
+        xy=xy,
+        sigma_px=sigma_px,
+        correlation=None if correlation is None else np.float32(correlation),
         distance_map=contour.distance_map(xy[:NUM_CONTOUR]) if uses_map else None,
-        known_scale=None if known_scale is None else jnp.asarray(known_scale, jnp.float32),
+        known_scale=None if known_scale is None else np.float32(known_scale),
     )
+    return jax.device_put(seen)
 
 
 def _filled_contour(xy: NDArray, sigma_px: NDArray) -> NDArray:
@@ -149,7 +189,7 @@ def _filled_contour(xy: NDArray, sigma_px: NDArray) -> NDArray:
     return np.stack([np.interp(index, index[is_used], axis[is_used]) for axis in xy.T], axis=1)
 
 
-@jax.jit
+@kept
 def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits one face (Algorithm 1).
 
@@ -161,7 +201,7 @@ def fit_face(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     return _fit(model, seen, config)
 
 
-@jax.jit
+@kept
 def fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits a batch: `seen` and the result have a leading axis B (stack them by `jax.tree.map`)."""
     return jax.vmap(lambda one: _fit(model, one, config))(seen)
@@ -203,6 +243,7 @@ def _fit(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     )
 
 
+@jax.jit
 def fitted_points(model: FitModel, face: FaceFit) -> jax.Array:
     """Where a fit has the model's landmarks in the picture [68, 2]; the contour's do not slide."""
     params = face.params
@@ -227,6 +268,7 @@ def free_unknowns(num_coefficients: int, fits_scale: bool, config: FitConfig) ->
     return np.flatnonzero(is_free)
 
 
+@functools.partial(jax.jit, static_argnames=("width", "height"))
 def face_camera(head: Pose, width: int, height: int) -> Camera:
     """The orthographic camera through which the model, in its own axes, lands on the photo."""
     to_camera = jnp.diag(jnp.array([1.0, -1.0, -1.0])) @ head.rotation

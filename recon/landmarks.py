@@ -10,7 +10,6 @@ Source: Sagonas et al. 2013 (the markup). What is found in pictures, `recon.dete
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from numpy.typing import ArrayLike
@@ -42,7 +41,8 @@ _INNER_MM = np.array(
 )
 _FEWEST_INNER = 10  # a pose has six unknowns, and a face its shape
 
-_GROUP_SIZES = (NUM_CONTOUR, 10, 9, 12, 20)  # contour, brows, nose, eyes, mouth
+GROUPS = ("contour", "brow", "nose", "eye", "mouth")
+GROUP_SIZES = (NUM_CONTOUR, 10, 9, 12, 20)
 
 
 class NoFaceError(RuntimeError):
@@ -74,7 +74,7 @@ class DetectorNoise:
 
 def eye_distance(xy: jax.Array) -> jax.Array:
     """Returns the distance [] of the outer eye corners of points [68, 2], the ruler of a face."""
-    return jnp.linalg.norm(xy[LEFT_EYE_CORNER] - xy[RIGHT_EYE_CORNER])
+    return ((xy[LEFT_EYE_CORNER] - xy[RIGHT_EYE_CORNER]) ** 2).sum() ** 0.5
 
 
 def landmarks_from_points(xy: np.ndarray, noise: DetectorNoise | None = None) -> Landmarks:
@@ -92,11 +92,9 @@ def landmarks_from_points(xy: np.ndarray, noise: DetectorNoise | None = None) ->
     is_hidden = hidden_points(xy)
     xy = _filled(xy, is_hidden)
     _check_points(xy, is_hidden)
-    fraction = np.repeat(
-        [noise.contour, noise.brow, noise.nose, noise.eye, noise.mouth], _GROUP_SIZES
-    )
+    fraction = np.repeat([getattr(noise, group) for group in GROUPS], GROUP_SIZES)
     sigma_px = np.where(is_hidden, np.inf, fraction * eye_distance(xy))
-    return Landmarks(xy=jnp.asarray(xy), sigma_px=jnp.asarray(sigma_px))
+    return jax.device_put(Landmarks(xy=xy, sigma_px=sigma_px))
 
 
 def hidden_points(xy: np.ndarray) -> np.ndarray:

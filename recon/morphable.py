@@ -8,6 +8,7 @@ Source: Blanz and Vetter 1999; `s = mean + S diag(sigma) alpha` is Eq. 2 of the 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from numpy.typing import NDArray
 
@@ -44,6 +45,19 @@ class MorphableModel:
     name: str = struct.field(pytree_node=False, default="unnamed")
 
 
+@struct.dataclass
+class IdentityPrior:
+    """Which identities are likely, where they are not N(0, I): a Gaussian."""
+
+    mean: NDArray  # [K]
+    covariance: NDArray  # [K, K]
+
+    def of(self, modes: NDArray) -> "IdentityPrior":
+        """The prior of some of the modes [k]."""
+        return IdentityPrior(self.mean[modes], self.covariance[np.ix_(modes, modes)])
+
+
+@jax.jit
 def face_shape(model: MorphableModel, identity: jax.Array, expression: jax.Array) -> jax.Array:
     """Returns the vertices [V, 3] of a face, Eq. 2 plus expression.
 

@@ -19,9 +19,10 @@ from recon.landmarks import eye_distance
 from recon.levenberg_marquardt import solve_least_squares
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
+from render.program_io import kept
 
 
-@jax.jit
+@kept
 def fit_person(model: FitModel, seen: Observation, config: FitConfig) -> FaceFit:
     """Fits one identity to B photos, each with a pose, an expression and paths of its own.
 

@@ -35,6 +35,7 @@ from recon import fit, person, residuals
 from recon.fit import FaceFit
 from recon.morphable import NUM_CONTOUR, MorphableModel
 from recon.residuals import FitConfig, FitModel, Observation, Unknowns
+from render.program_io import kept
 
 
 @struct.dataclass
@@ -60,7 +61,7 @@ class Posterior:
         return jnp.linalg.norm(self.coefficient_root, axis=-1)
 
 
-@jax.jit
+@kept
 def posterior(model: FitModel, seen: Observation, face: FaceFit, config: FitConfig) -> Posterior:
     """Says how sure a fit is.
 
@@ -76,7 +77,7 @@ def posterior(model: FitModel, seen: Observation, face: FaceFit, config: FitConf
     return _deviations(_inverse_root(jacobian), is_free, model)
 
 
-@jax.jit
+@kept
 def person_posterior(
     model: FitModel, seen: Observation, faces: FaceFit, config: FitConfig
 ) -> Posterior:

@@ -81,6 +81,9 @@ class FitModel:
     expression_sd: jax.Array  # [E]
     expression_bounds: jax.Array  # [E, 2]
     num_identity: int = struct.field(pytree_node=False)
+    # Of another prior of the identity a than N(0, I), that of root @ (a - mean): [K], [K, K].
+    prior_mean: jax.Array | None = None
+    prior_root: jax.Array | None = None
 
 
 @struct.dataclass
@@ -89,6 +92,7 @@ class Observation:
 
     xy: jax.Array  # [68, 2] pixels
     sigma_px: jax.Array  # [68] standard deviation of each landmark; inf leaves it out
+    correlation: jax.Array | None = None  # [51, 51] of the inner landmarks' errors; None: none
     distance_map: contour.DistanceMap | None = None  # for distance="map"
     known_scale: jax.Array | None = None  # [] pixels per metre; None leaves it to the fit
 
@@ -145,12 +149,9 @@ def fischer_burmeister(a: jax.Array, b: jax.Array) -> jax.Array:
     return a + b - jnp.sqrt(a**2 + b**2 + 1e-4)
 
 
-def point_residual(
-    point: jax.Array, head: jax.Array, xy: jax.Array, inverse_sigma: jax.Array, config: FitConfig
-) -> jax.Array:
+def point_offset(point: jax.Array, head: jax.Array, xy: jax.Array) -> jax.Array:
     """Reprojection of one model point [3], two components (Eq. 4); `head` is a flat pose [12]."""
-    offset = pose.project(_pose(head), point) - xy
-    return huberize(offset * inverse_sigma, config.huber)
+    return pose.project(_pose(head), point) - xy
 
 
 def path_residual(
@@ -194,12 +195,14 @@ def path_residual(
 def prior_residual(coefficients: jax.Array, model: FitModel, config: FitConfig) -> jax.Array:
     """Identity prior, expression prior, and what passes the expressions' range [K + 2E]."""
     k = model.num_identity
-    expression = coefficients[k:]
+    identity, expression = coefficients[:k], coefficients[k:]
+    if model.prior_root is not None:
+        identity = model.prior_root @ (identity - model.prior_mean)
     low, high = model.expression_bounds.T
     excess = jnp.maximum(low - expression, 0.0) + jnp.maximum(expression - high, 0.0)
     return jnp.concatenate(
         [
-            jnp.sqrt(config.identity_weight) * coefficients[:k],
+            jnp.sqrt(config.identity_weight) * identity,
             expression / model.expression_sd,
             excess / config.bound_sd,
         ]
@@ -212,8 +215,9 @@ def residual(
     """The residual vector [R]: points, contour, priors."""
     head = _flat_pose(_motion(u), start)
     columns = _columns(u)
-    rows, local, data = _point_group(model, seen, config)
-    blocks = [jax.vmap(local, (0, None, 0))(rows @ columns, head, data)]
+    rows, xy, whiten = _point_group(model, seen, config)
+    offsets = whiten(jax.vmap(point_offset, (0, None, 0))(rows @ columns, head, xy))
+    blocks = [jax.vmap(lambda r: huberize(r, config.huber))(offsets)]
     if config.contour in ("chain", "path"):
         blend, frames = _contour_blend(u, columns, head, model, config)
         geometry = jnp.einsum("pc,pcd->pd", blend, frames @ columns)
@@ -232,11 +236,13 @@ def jacobian(
     head = _flat_pose(motion, start)
     head_by_motion = jax.jacfwd(_flat_pose)(motion, start)  # [12, 6]
     columns = _columns(u)
-    rows, local, data = _point_group(model, seen, config)
-    by_point, by_head = jax.vmap(jax.jacfwd(local, (0, 1)), (0, None, 0))(
-        rows @ columns, head, data
-    )
-    blocks = [_assemble(by_point @ rows[..., 1:], by_head @ head_by_motion, None)]
+    rows, xy, whiten = _point_group(model, seen, config)
+    points = rows @ columns
+    offsets = whiten(jax.vmap(point_offset, (0, None, 0))(points, head, xy))
+    by_point, by_head = jax.vmap(jax.jacfwd(point_offset, (0, 1)), (0, None, 0))(points, head, xy)
+    by_offset = jax.vmap(jax.jacfwd(lambda r: huberize(r, config.huber)))(offsets)  # [N, 2, 2]
+    by_coefficients = by_offset @ whiten(by_point @ rows[..., 1:])
+    blocks = [_assemble(by_coefficients, by_offset @ whiten(by_head @ head_by_motion), None)]
     if config.contour in ("chain", "path"):
         blend, frames = _contour_blend(u, columns, head, model, config)
         basis = jnp.einsum("pc,pcdm->pdm", blend, frames)
@@ -301,8 +307,12 @@ def _weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 def _point_group(
     model: FitModel, seen: Observation, config: FitConfig
-) -> tuple[jax.Array, Callable[..., jax.Array], tuple[jax.Array, jax.Array]]:
-    """Rows [N, 3, M], local residual and data of the points tied to one vertex each."""
+) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Rows [N, 3, M] and pixels [N, 2] of the points tied to one vertex each.
+
+    The function makes offsets [N, 2, ...] of them, and derivatives of these, independent of each
+    other and divides them by their standard deviations.
+    """
     first = 0 if config.contour == "fixed" else NUM_CONTOUR
     weight = jnp.where(
         jnp.arange(first, 68) < NUM_CONTOUR,
@@ -311,10 +321,20 @@ def _point_group(
     )
     inverse_sigma = weight * model.is_present[first:] / seen.sigma_px[first:]
 
-    def local(point, head, data):
-        return point_residual(point, head, *data, config)
+    def whiten(x):
+        x = x * inverse_sigma.reshape(-1, *[1] * (x.ndim - 1))
+        if seen.correlation is None:
+            return x
+        # Of correlated errors only what the points before do not tell; a point left out tells none.
+        is_used = inverse_sigma[NUM_CONTOUR - first :] > 0.0
+        correlation = jnp.where(is_used & is_used[:, None], seen.correlation, jnp.eye(len(is_used)))
+        root = jnp.linalg.cholesky(correlation)
+        outer, inner = jnp.split(x, [NUM_CONTOUR - first])
+        flat = inner.reshape(len(inner), -1)
+        told = jax.scipy.linalg.solve_triangular(root, flat, lower=True)
+        return jnp.concatenate([outer, told.reshape(inner.shape)])
 
-    return model.landmark_rows[first:], local, (seen.xy[first:], inverse_sigma)
+    return model.landmark_rows[first:], seen.xy[first:], whiten
 
 
 def _contour_blend(

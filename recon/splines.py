@@ -11,7 +11,6 @@ Axes: P paths, C control points, D = 9 (point, tangent u, tangent v), M = 1 + K 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.interpolate
 import scipy.sparse
 from numpy.typing import NDArray
 
@@ -27,6 +26,8 @@ def natural_spline(num_control: int) -> NDArray:
     Row `[s, k]` gives, from the control values, the coefficient of `(u - s)^k` on segment s, with
     `u = p (C - 1)` and p in [0, 1].
     """
+    import scipy.interpolate  # here, as it takes 0.4 s, and only a new model needs it
+
     knots = np.arange(num_control)
     spline = scipy.interpolate.CubicSpline(knots, np.eye(num_control), bc_type="natural")
     return np.moveaxis(spline.c[::-1], 0, 1)  # SciPy's begin with the cubes

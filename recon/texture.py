@@ -15,6 +15,7 @@ Colours are sRGB-encoded, in [0, 1].
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +23,21 @@ import numpy as np
 from flax import struct
 
 from recon.fit import FaceParams
+from recon.looks import photo_hair
+from recon.looks.look import Looks
+from recon.looks.photo_hair import HairWish, Style
 from recon.morphable import MorphableModel
 from recon.painting import atlas as atlas_lib
 from recon.painting import fill, hair, outline, shading
 from recon.painting.atlas import Atlas
 from recon.painting.fill import FillConfig, Mirrored, Plain
+from recon.painting.hair_mask import find_hair
 from recon.painting.sight import View, look, sample
 from recon.painting.surface import Surface, on_host, ramp, refine
 from recon.painting.trust import Seen, TrustConfig, judge
 from render.image import as_picture
 from render.mesh import Mesh, apply, linear_subdivision
+from render.program_io import kept
 
 _MIDDLE = np.array([0.0, -0.2, -0.85])  # of the head, as `place`
 _TURNED = -0.8, -0.4  # cosine away from the viewer: lit as the photo is, lit evenly
@@ -107,7 +113,67 @@ def paint(
     Raises:
       ValueError: the head lies outside the photo, or that is none.
     """
+    return _painted(head, _look_at(head, params, as_picture(photo), config), config)
+
+
+def paint_with_hair(
+    head: PaintedModel,
+    params: FaceParams,
+    photo: np.ndarray,
+    looks: Looks,
+    wish: HairWish,
+    config: TextureConfig = TextureConfig(),
+) -> tuple[Mesh, Style | None]:
+    """Paints a head as `paint` does, and hangs the hair of the photo on it, as cards.
+
+    Where hair as paint on the skull is nearer to the photo, that is left at it.
+
+    Args:
+      head: from `prepare`, with the same `config`, of the default head.
+      params: the fit to the photo.
+      photo: [H, W, 3] in [0, 1], or whatever `render.image.as_picture` takes.
+      looks: of the default head.
+      wish: which hair.
+      config: settings.
+
+    Returns:
+      The mesh, its cards after what is opaque, and the style they are of; None without cards.
+
+    Raises:
+      ValueError: the head lies outside the photo, or that is none.
+    """
     photo = as_picture(photo)
+    scene = _look_at(head, params, photo, config)
+    shown, surface, seen = scene.shown, scene.surface, scene.seen
+    mask = find_hair(photo, shown, surface, seen)
+    style = photo_hair.choose_style(looks, mask, shown, surface, scene.share, wish)
+    if style is None:
+        return _painted(head, scene, config), None
+    if wish.color is not None:
+        color, mask = np.array(wish.color), None  # the photo's own colours are not wanted
+    elif mask is not None:
+        color = photo_hair.color_of(mask)
+    else:
+        color = shading.to_rgb(hair.hair_color(surface, seen)[0])
+    seen, share = hair.under_cards(surface, seen, scene.pattern)
+    mesh = _painted(head, scene._replace(seen=seen, share=share), config)
+    return photo_hair.dress(mesh, looks, style, color, mask, shown, surface), style
+
+
+class _Scene(NamedTuple):
+    """A photo, looked at and judged."""
+
+    view: View
+    shown: View  # the same, on the host, as all that follows
+    surface: Surface
+    seen: Seen
+    share: np.ndarray  # [V] of hair that is paint
+    pattern: np.ndarray  # [V] of strands
+
+
+def _look_at(
+    head: PaintedModel, params: FaceParams, photo: np.ndarray, config: TextureConfig
+) -> _Scene:
     view = look(head.model, head.surface, params, photo, config.cutout)
     # From here to the texture all is NumPy, on the host.
     shown, surface = jax.device_get(view), on_host(head.surface)
@@ -115,6 +181,11 @@ def paint(
     from_surroundings = outline.inside_photo_outline(photo, shown, surface)
     seen = judge(shown, surface, from_surroundings, config.trust)
     share = hair.hair_share(surface, seen, pattern)
+    return _Scene(view, shown, surface, seen, share, pattern)
+
+
+def _painted(head: PaintedModel, scene: _Scene, config: TextureConfig) -> Mesh:
+    view, shown, surface, seen, share, pattern = scene
     seen = hair.without_stray_hair(surface, seen, share)
     lit, even = _light(shown, surface, seen)
     mirrored = fill.mirror_image(surface, seen, lit, even)
@@ -122,12 +193,12 @@ def paint(
     log_rgb = fill.complete(surface, seen, mirrored, plain, share, config.fill)
     limit = fill.brightest(surface, seen)
     colors = _dimmed(shading.to_rgb(log_rgb), seen.trust[:, None], limit)
-    colors = jnp.asarray(colors, jnp.float32)
-    weights = jnp.asarray(_detail_weights(seen, mirrored, plain), jnp.float32)
+    weights = _detail_weights(seen, mirrored, plain)
+    colors, weights = jax.device_put((np.float32(colors), np.float32(weights)))
     mesh = Mesh(view.vertices, head.surface.subdivision.triangles, colors=colors)
     if head.atlas is None:
         return mesh
-    texture = _paint_texture(head, view, colors, weights, limit)
+    texture = _paint_texture(head, view, colors, weights, np.float32(limit))
     return mesh.replace(uvs=head.uvs, uv_triangles=head.uv_triangles, texture=texture)
 
 
@@ -149,9 +220,9 @@ def _detail_weights(seen: Seen, mirrored: Mirrored, plain: Plain) -> np.ndarray:
     return np.stack([own, other, plain.strand_contrast, seen.trust], -1)
 
 
-@jax.jit
+@kept
 def _paint_texture(
-    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array, limit: float
+    head: PaintedModel, view: View, colors: jax.Array, weights: jax.Array, limit: jax.Array
 ) -> jax.Array:
     """The texture [S, S, 3]: the colours of the vertices, and detail finer than these."""
     mirror, size = head.surface.mirror, view.picture.shape[0]

@@ -8,6 +8,7 @@ another axis, `world_axes` says where the front is.
 Axes: F frames.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -122,9 +123,8 @@ def perspective_camera(
     up: jax.Array | Sequence[float] = Y_UP,
 ) -> Camera:
     """Builds the camera at `eye` that sees `fov_degrees` over its shorter side."""
-    rotation, translation = look_at(eye, target, up)
     focal = 0.5 * min(width, height) / np.tan(np.radians(fov_degrees) / 2)
-    return _centered(rotation, translation, focal, width, height, orthographic=False)
+    return _centered(eye, target, up, focal, width, height, orthographic=False)
 
 
 def orthographic_camera(
@@ -136,12 +136,13 @@ def orthographic_camera(
     up: jax.Array | Sequence[float] = Y_UP,
 ) -> Camera:
     """Builds the orthographic camera that sees `extent` metres over its shorter side."""
-    rotation, translation = look_at(eye, target, up)
     focal = min(width, height) / extent
-    return _centered(rotation, translation, focal, width, height, orthographic=True)
+    return _centered(eye, target, up, focal, width, height, orthographic=True)
 
 
-def _centered(rotation, translation, focal, width, height, orthographic) -> Camera:
+@functools.partial(jax.jit, static_argnames=("width", "height", "orthographic"))
+def _centered(eye, target, up, focal, width, height, orthographic) -> Camera:
+    rotation, translation = look_at(eye, target, up)
     return Camera(
         rotation=rotation,
         translation=translation,

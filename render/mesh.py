@@ -51,11 +51,13 @@ class Subdivision:
     num_vertices: int = struct.field(pytree_node=False)  # V'
 
 
+@jax.jit
 def face_normals(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     """Returns unit normals [T, 3]; zero for triangles without area."""
     return safe_normalize(_area_vectors(vertices, triangles))
 
 
+@jax.jit
 def vertex_normals(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     """Returns unit normals [V, 3], the area-weighted mean of the faces around each vertex.
 
@@ -70,6 +72,7 @@ def _area_vectors(vertices: jax.Array, triangles: jax.Array) -> jax.Array:
     return jnp.cross(b - a, c - a)
 
 
+@jax.jit
 def apply(subdivision: Subdivision, attributes: jax.Array) -> jax.Array:
     """Carries vertex attributes [V, C] over to the refined mesh, [V', C]."""
     attributes = jnp.asarray(attributes)
@@ -96,6 +99,29 @@ def subdivide_mesh(mesh: Mesh, levels: int) -> Mesh:
         return mesh
     flat = linear_subdivision(mesh.uv_triangles, mesh.uvs.shape[0], levels)
     return mesh.replace(uvs=apply(flat, mesh.uvs), uv_triangles=flat.triangles)
+
+
+def coarsen_mesh(mesh: Mesh) -> Mesh:
+    """Takes one level of subdivision back, on the host; cards, and other meshes, stay as they are.
+
+    The vertices of the level before come first and lie on the smooth shape: seen from where its
+    triangles are some pixels wide, the coarser mesh looks the same, and is drawn in less time.
+    """
+    num_opaque = len(mesh.triangles) if mesh.num_opaque is None else mesh.num_opaque
+    whole = [mesh.triangles] if mesh.uvs is None else [mesh.triangles, mesh.uv_triangles]
+    coarse = []
+    for triangles in map(np.asarray, whole):
+        parts = triangles[: num_opaque // 4 * 4].reshape(-1, 4, 3)
+        corners = parts[:, range(3), range(3)]
+        split = _split_triangles(corners, parts[:, 3, [1, 2, 0]])
+        if not np.array_equal(split, triangles[:num_opaque]):
+            return mesh
+        coarse.append(np.concatenate([corners, triangles[num_opaque:]]))
+    return mesh.replace(
+        triangles=coarse[0],
+        uv_triangles=mesh.uv_triangles if mesh.uvs is None else coarse[1],
+        num_opaque=None if mesh.num_opaque is None else num_opaque // 4,
+    )
 
 
 def loop_subdivision(triangles: np.ndarray, num_vertices: int, levels: int) -> Subdivision:
@@ -141,13 +167,14 @@ def _compose(triangles, num_vertices, levels, level_matrix) -> Subdivision:
         triangles = _split_triangles(triangles, num_vertices + edges.of_corner)
         num_vertices += len(edges.ends)
     matrix = sparse.coo_array(matrix)
-    return Subdivision(
-        row=jnp.asarray(matrix.row, jnp.int32),
-        column=jnp.asarray(matrix.col, jnp.int32),
-        weight=jnp.asarray(matrix.data, jnp.float32),
-        triangles=jnp.asarray(triangles, jnp.int32),
+    subdivision = Subdivision(
+        row=np.asarray(matrix.row, np.int32),
+        column=np.asarray(matrix.col, np.int32),
+        weight=np.asarray(matrix.data, np.float32),
+        triangles=np.asarray(triangles, np.int32),
         num_vertices=num_vertices,
     )
+    return jax.device_put(subdivision)
 
 
 def _find_edges(triangles: np.ndarray, num_vertices: int) -> _Edges:

@@ -20,6 +20,7 @@ from render.frames import draw_frames
 from render.image import RenderOutput, box_downsample
 from render.layers import composite_layers
 from render.mesh import Mesh, vertex_normals
+from render.program_io import kept
 from render.tiles import map_blocks, map_seen
 from render.transforms import safe_normalize
 from render.zbuffer import Layers, RasterizeConfig, Winners, find_layers, find_winners
@@ -264,7 +265,7 @@ class RenderConfig:
 _DEFAULT_RENDER = RenderConfig()
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(kept, static_argnames="config")
 def render_mesh(mesh: Mesh, camera: Camera, config: RenderConfig = _DEFAULT_RENDER) -> RenderOutput:
     """Renders a mesh with its texture, else its colours, else shaded grey.
 

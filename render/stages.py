@@ -7,6 +7,7 @@ CPU that can cost more than half of a kernel's time, and as much of its compilat
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,9 +55,12 @@ def compiled(function: Callable, **options) -> Callable:
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        # Under another `jit` even a constant is traced.
-        leaves = jax.tree.leaves((args, kwargs, jnp.zeros(())))
-        is_nested = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        return (inner if is_nested else outer())(*args, **kwargs)
+        return (inner if is_traced((args, kwargs)) else outer())(*args, **kwargs)
 
     return call
+
+
+def is_traced(arguments: Any) -> bool:
+    """Whether a call with a tree of arguments happens inside another transformation."""
+    leaves = jax.tree.leaves((arguments, jnp.zeros(())))  # under `jit` even a constant is traced
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)

@@ -37,7 +37,7 @@ _FAR_PIXELS = 1e6  # triangles that reach further out of the picture are left ou
 class RasterizeConfig:
     """Settings of `rasterize`; hashable, so static under jit."""
 
-    cull_back_faces: bool = False
+    cull_back_faces: bool = False  # of what is opaque; cards have two sides
     near: float = 1e-3  # metres before a perspective camera
     tile_size: int | None = None  # pixels; None takes 8, or more if the lists' keys need it
     chunk: int = 4  # triangles tested at once, a power of two
@@ -100,7 +100,7 @@ def find_layers(
     """
     if num_layers < 1:
         raise ValueError(f"expected one layer or more, found {num_layers}")
-    grid, lists, rows = _prepare(corners, width, height, orthographic, config)
+    grid, lists, rows = _prepare(corners, width, height, orthographic, config, num_opaque)
     is_opaque = lists.item < num_opaque
     before = jnp.append(jnp.int32(0), jnp.cumsum(is_opaque, dtype=jnp.int32))
     count = before[lists.start + lists.count] - before[lists.start]
@@ -113,7 +113,12 @@ def find_layers(
 
 
 def _prepare(
-    corners: jax.Array, width: int, height: int, orthographic: bool, config: RasterizeConfig
+    corners: jax.Array,
+    width: int,
+    height: int,
+    orthographic: bool,
+    config: RasterizeConfig,
+    num_opaque: jax.Array | int | None = None,
 ) -> tuple[tiles.TileGrid, tiles.TileLists, jax.Array]:
     """Returns the tiles, the triangles that each may show, and the rows of `_setup`."""
     if config.chunk & (config.chunk - 1):
@@ -122,22 +127,36 @@ def _prepare(
     tile_size = config.tile_size or tiles.smallest_tile(width, height, num_triangles)
     grid = tiles.TileGrid(width, height, tile_size)
     corners = lax.stop_gradient(corners).astype(jnp.float32)
-    rows, rectangles = _setup(corners, grid, orthographic, config)
+    is_culled = None
+    if config.cull_back_faces:
+        is_culled = jnp.arange(num_triangles) < (
+            num_triangles if num_opaque is None else num_opaque
+        )
+    rows, rectangles = _setup(corners, grid, orthographic, config, is_culled)
     max_pairs = config.max_pairs
     if max_pairs is None:
-        # Enough for any few triangles, or for a fine mesh that fills half of the picture.
+        # Enough for any few triangles, or for a fine mesh that fills half of the picture. Cards,
+        # such as hair, are long and lie over each other.
         few = min(num_triangles * grid.num_tiles, 2**14)
-        max_pairs = max(few, 3 * num_triangles // 2 + 6 * grid.num_tiles)
+        depth = 6 if num_opaque is None else 14
+        max_pairs = max(few, 3 * num_triangles // 2 + depth * grid.num_tiles)
     return grid, tiles.build_tile_lists(grid, rectangles, max_pairs), rows
 
 
-def _setup(corners: jax.Array, grid: tiles.TileGrid, orthographic: bool, config: RasterizeConfig):
+def _setup(
+    corners: jax.Array,
+    grid: tiles.TileGrid,
+    orthographic: bool,
+    config: RasterizeConfig,
+    is_culled: jax.Array | None,
+):
     """Prepares what the pixels ask of each triangle of [T, 3, 3], and the tiles it touches.
 
     A row of 12 holds x and y of the corners, turned to run clockwise on the screen (y down: with
     the inside on their right); nearness at corner 0 and its slopes along x and y; its least and
-    largest value; the slack. Nearness is positive and affine on the screen: the inverse depth, or
-    for an orthographic camera the depth turned round and moved to [1, 2].
+    largest value; the slack. Those of `is_culled` [T] count from in front only. Nearness is
+    positive and affine on the screen: the inverse depth, or for an orthographic camera the depth
+    turned round and moved to [1, 2].
     """
     (x0, y0, z0), (x1, y1, z1), (x2, y2, z2) = (tuple(corners[:, k].T) for k in range(3))
     low = jnp.stack([_least(x0, x1, x2), _least(y0, y1, y2)], -1)
@@ -149,8 +168,8 @@ def _setup(corners: jax.Array, grid: tiles.TileGrid, orthographic: bool, config:
     # NaN fails every comparison, infinity these.
     is_valid &= (extent < _FAR_PIXELS) & jnp.all(jnp.abs(low) < _FAR_PIXELS, -1)
     is_valid &= jnp.abs(z0 + z1 + z2) < jnp.inf
-    if config.cull_back_faces:
-        is_valid &= area < 0
+    if is_culled is not None:
+        is_valid &= (area < 0) | ~is_culled
     if orthographic:
         nearest = jnp.min(jnp.where(is_valid, _least(z0, z1, z2), jnp.inf))
         farthest = jnp.max(jnp.where(is_valid, _largest(z0, z1, z2), -jnp.inf))

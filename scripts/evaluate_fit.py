@@ -9,6 +9,7 @@ detector finds in each. Then every method fits them, and is scored against the t
   boxes.png              how the errors of each method are spread
   by_eta.png             errors against the weight of the prior (with --etas)
   overfitting.png        a face fitted with far too little of it, beside the truth
+  detector.npz           what dlib is off by on these faces, for --errors on others
   cumulative.png         how much of the scans is how near to the fits (of meshes)
   experiments/           the faces: .npz files that others can use
   results/               what each method made of each face, and its scores
@@ -32,6 +33,9 @@ turned and shifted at will: a fit is laid onto the mesh by a similarity, and sco
 of its points within 95 mm of the tip of the nose (as the NoW benchmark does), and once more in its
 own size. Where the mesh has a face, dlib tells; only dlib can look at meshes that have other
 vertices than the model's. With the model's own they are compared point by point, too.
+
+dlib looks at random people: the default head's, with skins and hair of its own; other models are
+painted with portraits of such people.
 
 Detectors: `silhouette` is simulated: the contour lies on the outline of the visible face, slides
 along it, inner points that the head covers move to the edge of what covers them. `exact` is the
@@ -98,7 +102,13 @@ _HIDE = flags.DEFINE_bool(
 _KNOWN_SCALE = flags.DEFINE_bool(
     "known_scale", _PROTOCOL.knows_scale, "Tell the methods the scale, as the thesis does."
 )
+_ERRORS = flags.DEFINE_string(
+    "errors", None, "A detector.npz of other faces of this model: what the methods know of errors."
+)
 _ETAS = flags.DEFINE_list("etas", [], "Weights of the prior to try each method with.")
+_TOGETHER = flags.DEFINE_bool(
+    "together", False, "Also fit all views of a face at once, as photos of one person."
+)
 _TUNE = flags.DEFINE_bool(
     "tune", False, "Search the weights of --tune_method, on faces and modes of its own."
 )
@@ -134,20 +144,22 @@ def run_protocol(
     rows = methods_lib.rows(names)
     if "fixed" in names and figures.OVERFITTED not in etas:
         rows += methods_lib.rows(["fixed"], figures.OVERFITTED)
-    sweep = [
-        row
-        for eta in etas
-        for row in methods_lib.rows([n for n in names if n != evaluate.MEAN_FACE], eta)
-    ]
+    fitted = [name for name in names if name != evaluate.MEAN_FACE]
+    if _TOGETHER.value:
+        rows += methods_lib.rows(fitted, shares_identity=True)
+    sweep = [row for eta in etas for row in methods_lib.rows(fitted, eta)]
     subject = protocol_lib.load_subject(protocol, command.progress)
     for note in subject.notes:
         command.say(note)
     protocol_lib.check_settings(folder, dataclasses.asdict(protocol))
     protocol_lib.make_experiments(folder, protocol, subject, command.progress)
+    errors = None
+    if protocol.detector == "dlib" and not protocol.meshes:
+        errors = protocol_lib.write_detector_errors(folder, subject)
     for row in rows + sweep:
         methods_lib.run_method(folder, row, protocol, subject, command.progress)
     scores = {row.name: methods_lib.collect(folder, row) for row in rows + sweep}
-    report = report_lib.make_report(folder, protocol, rows, scores)
+    report = report_lib.make_report(folder, protocol, rows, scores, errors)
     report_lib.write_report(folder, report)
     with command.progress("figures"):
         figures.draw_figures(folder, subject, protocol, names, etas, scores)
@@ -181,6 +193,7 @@ def read_protocol() -> Protocol:
             hides=_HIDE.value,
         ),
         knows_scale=_KNOWN_SCALE.value,
+        errors=_ERRORS.value,
         seed=_SEED.value,
     )
 

@@ -25,6 +25,7 @@ Examples (the first run compiles for about a minute; after that a photo takes a 
   python -m scripts.reconstruct --photo=me.jpg --landmarks=me.pts --out=out/me
   python -m scripts.reconstruct --landmarks=me.pts --out=out/me           # no photo, no texture
   python -m scripts.reconstruct --photo=me.jpg --model=model2019_face12.h5 --out=out/me
+  python -m scripts.reconstruct --photo=me.jpg --hair=bob02 --hair_colour=#5a3d2b --out=out/me
 
 Photos may be of any format that Pillow reads, and HEIC. A face may lie on its side or stand on its
 head; dim and hazy photos are stretched before it is looked for. Points that a .pts file marks as
@@ -33,6 +34,10 @@ hidden, by (-1, -1) or (0, 0), are left out of the fit.
 A face is looked at twice: once where the detector finds it, and once where the fit has put it. When
 the detector is unsure, or the two disagree, a warning says by how much; what is surely no face ends
 with status 1.
+
+Hair is painted on the skull; the default head also wears it as a mesh, where that is nearer to what
+the photo shows. --hair chooses: 'auto', 'none', or one of afro01, bob01, bob02, braid01, long01,
+ponytail01, short01, short02, short03, short04, whose length is still the photo's.
 
 With --same_person one identity is fitted to all photos at once, each with its own pose, expression
 and texture. How sure a fit is (uncertainty.png, the _std of fit.json) supposes a detector's usual
@@ -95,6 +100,12 @@ _START = flags.DEFINE_enum(
 _TEXTURE_SIZE = flags.DEFINE_integer(
     "texture_size", _DEFAULT.texture_size, "Side of texture.png, pixels.", 16, 8192
 )
+_HAIR = flags.DEFINE_string(
+    "hair", _DEFAULT.hair, "'auto', 'none' (paint on the skull), or a style; see above."
+)
+_HAIR_COLOUR = flags.DEFINE_string(
+    "hair_colour", _DEFAULT.hair_colour, "Of the hair: a name or '#rrggbb'; none takes the photo's."
+)
 _SIZE = flags.DEFINE_integer("size", _DEFAULT.size, "Side of the turntable, pixels.", 16, 4096)
 _FRAMES = flags.DEFINE_integer(
     "frames", _DEFAULT.frames, "Frames of the turntable; 0 leaves it out.", 0, 10_000
@@ -135,6 +146,8 @@ def main() -> None:
         texture_size=_TEXTURE_SIZE.value,
         size=_SIZE.value,
         frames=_FRAMES.value,
+        hair=_HAIR.value,
+        hair_colour=_HAIR_COLOUR.value,
     )
     tasks = list_tasks(
         list_files(_PHOTO.value, image_io.PHOTO_ENDINGS, "photo"),

@@ -155,6 +155,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_no_name_ends_its_settings():
     assert json.loads(block) == settings._asdict()
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.command
 def test_a_path_drawn_in_the_browser_is_saved_and_fits(model, tmp_path):

@@ -52,6 +52,7 @@ def detector_errors(model, painted, identity, head, key):
     return distance / float(eye_distance(upright))
 
 
+@pytest.mark.slow
 def test_dlib_finds_the_painted_points_where_the_vertices_are(model, painted):
     identity = random_identity(jax.random.key(1), 1, 10)[0]
     errors = detector_errors(model, painted, identity, head_at(model), jax.random.key(3))
@@ -63,6 +64,7 @@ def test_a_picture_without_a_face_has_no_points():
     assert np.isnan(appearance.detected_points(np.full((300, 400, 3), 0.5))).all()
 
 
+@pytest.mark.slow
 def test_light_comes_from_where_the_viewer_is_not_where_the_head_points(model, painted):
     nothing = jnp.zeros_like(painted.skin)
     gray = painted.replace(albedo=jnp.full_like(painted.albedo, 0.5), skin=nothing, hair=nothing)

@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 
 from recon import assets, morphable
 from recon.bind import BindConfig, bind, bound_gaussians
+from render import harmonics
 from render.camera import Camera, orbit
 from render.gaussians import covariances, view_colors
 from render.image import psnr
@@ -119,6 +120,7 @@ def test_a_turned_mesh_looks_like_the_mesh_from_a_turned_camera():
     assert float(psnr(moved.rgb, still.rgb)) > 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_of_a_picture_match_finite_differences():
     vertices = jnp.array([[0, 0, 0], [1, 0.1, 0.2], [0.9, 1.1, 0], [0.1, 0.9, -0.3]])
@@ -223,6 +225,7 @@ def test_an_expression_moves_the_splats_of_the_mouth_alone(model):
     assert moved[is_crown].max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("grey", marks=pytest.mark.slow), "coloured"])
 def test_a_head_of_gaussians_looks_like_the_mesh_from_all_sides(model, kind):
     mesh = Mesh(model.mean, np.asarray(model.triangles))
@@ -237,3 +240,44 @@ def test_a_head_of_gaussians_looks_like_the_mesh_from_all_sides(model, kind):
         found = splat(gaussians, camera, SplatConfig(max_pairs=1_500_000))
         assert not expected.overflow and not found.overflow
         assert float(psnr(found.rgb, expected.rgb)) > 30.0
+
+
+def test_cards_take_their_opacity_from_the_texture_and_their_place_from_the_mesh():
+    # Opaque skin below; a card above, whose texture is red and solid, green and thin, empty.
+    square = np.array([[0, 0, 0], [0.03, 0, 0], [0.03, 0.03, 0], [0, 0.03, 0]])
+    corners = np.concatenate([square, square + np.array([0, 0, 0.02])])
+    texture = np.zeros((8, 12, 4), np.float32)
+    texture[:, :4] = 1, 0, 0, 1
+    texture[:, 4:8] = 0, 1, 0, 0.5
+    texture[:, 8:] = 0, 0, 1, 0
+    mesh = sheet(corners, [[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]]).replace(
+        uvs=jnp.array(np.concatenate([square[:, :2], square[:, :2]]) / 0.03, jnp.float32),
+        uv_triangles=np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]], np.int32),
+        texture=jnp.array(texture),
+        num_opaque=2,
+    )
+    config = BindConfig(max_edge=0.008, card_edge=0.002, overlap=2.0, max_card_gaussians=5000)
+    binding = bind(mesh, config)
+    found = bound_gaussians(binding, mesh.vertices)
+    is_card = np.asarray(binding.triangle) >= 2
+    assert found.means[is_card, 0].max() < 0.022  # two thirds, and what is blended at their end
+    np.testing.assert_allclose(found.means[is_card, 2], 0.02, atol=1e-7)
+    # Pieces over each other let through what the card does; none is tinged by what is not there.
+    opacity = jax.nn.sigmoid(found.logit_opacities)
+    colors = 0.5 + np.asarray(found.harmonics)[:, 0] * harmonics.CONSTANT
+    solid = is_card & (found.means[:, 0] < 0.008)
+    thin = is_card & (found.means[:, 0] > 0.012) & (found.means[:, 0] < 0.018)
+    np.testing.assert_allclose((1 - opacity[solid]) ** 2, 0.01, rtol=1e-3)
+    np.testing.assert_allclose((1 - opacity[thin]) ** 2, 0.5, rtol=1e-3)
+    np.testing.assert_allclose(colors[is_card, 2], 0.0, atol=1e-5)
+    np.testing.assert_allclose(colors[thin], [[0, 1, 0]] * int(thin.sum()), atol=1e-3)
+    # The skin is what it is without the card, but for the alpha of its own texture.
+    skin = mesh.replace(
+        vertices=mesh.vertices[:4],
+        triangles=mesh.triangles[:2],
+        uv_triangles=mesh.uv_triangles[:2],
+        num_opaque=None,
+    )
+    alone = bound_gaussians(bind(skin, config), skin.vertices)
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(one, other[~is_card], atol=1e-6)

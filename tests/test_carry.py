@@ -53,7 +53,8 @@ def rows_are_close(a, b, **tolerance):
     np.testing.assert_allclose(spread(a), spread(b), **tolerance)
 
 
-@pytest.mark.parametrize("degree", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("degree", [0, 3])
 def test_a_rotation_does_what_it_does_to_a_scene(degree):
     with jax.enable_x64(True):
         scene, turn = splats(degree=degree), turns(1)[0]

@@ -100,6 +100,7 @@ def test_the_faces_of_a_photo_are_listed_and_numbered(inputs, tmp_path):
     assert done.stdout.count("perhaps no face") == 1  # the patch on her suit
 
 
+@pytest.mark.slow
 @pytest.mark.compiles
 def test_points_of_no_face_end_the_work(tmp_path):
     scattered = np.random.default_rng(0).uniform(100, 300, (68, 2))

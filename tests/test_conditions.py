@@ -53,6 +53,7 @@ def test_a_bounding_box_lets_matter_slide_but_not_pass():
     assert float(end.x[:, 1].mean() - state.x[:, 1].mean()) > 0.1
 
 
+@pytest.mark.slow
 def test_a_cuboid_takes_matter_along_and_is_gone_afterwards():
     cuboid = {"type": "cuboid", **WHOLE, "velocity": [0.5, 0, 0], "end_time": 0.1}
     start, end = run([cuboid | {"reset": 0}], 0.2)

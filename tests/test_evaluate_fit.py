@@ -39,6 +39,7 @@ def report_of(folder):
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_report_sums_up_what_the_files_hold(evaluated):
     folder, output = evaluated
     report = report_of(folder)

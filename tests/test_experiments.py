@@ -17,6 +17,7 @@ def model():
     return load_model("default")
 
 
+@pytest.mark.slow
 @pytest.mark.compiles
 def test_every_combination_of_swept_angles_is_a_view():
     yaw, pitch = Angles((-20.0, 0.0, 20.0)), Angles((-10.0, 10.0))

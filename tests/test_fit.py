@@ -48,6 +48,22 @@ def run(fit_model, landmarks, config):
     return fit.fit_face(fit_model, fit.observe(landmarks, config), config)
 
 
+def test_a_detector_that_is_always_off_by_the_same_is_believed(model, fit_model):
+    """Points moved by the offsets that the model is prepared with give the face as ever."""
+    config = fit.METHODS["inner"]
+    landmarks, _, head = photograph(model, 20.0)
+    rng = np.random.default_rng(0)
+    offsets = 0.05 * rng.normal(size=(68, 3))
+    corners = model.mean[model.landmark_vertices[np.array([36, 45])]]
+    away = offsets * float(jnp.linalg.norm(corners[1] - corners[0]))
+    moved = pose.project(head, away) - head.translation
+    there = landmarks.replace(xy=landmarks.xy + np.asarray(moved))
+    expected = run(fit_model, landmarks, config).params
+    found = run(fit.prepare(model, offsets), there, config).params
+    np.testing.assert_allclose(found.identity, expected.identity, atol=0.06)
+    np.testing.assert_allclose(found.pose.rotation, expected.pose.rotation, atol=3e-3)
+
+
 @pytest.mark.quick
 def test_robust_finds_known_faces(model, fit_model):
     config = fit.METHODS["robust"]
@@ -87,6 +103,7 @@ def test_a_turned_head_defeats_fixed_landmarks_but_not_the_others(model, fit_mod
     assert error["inner"] < error["fixed"] and error["spline"] < error["fixed"]
 
 
+@pytest.mark.slow
 def test_solution_equals_scipys(model, fit_model):
     landmarks, _, _ = photograph(model, 15.0, noise_px=2.0, seed=1)
     config = dataclasses.replace(fit.METHODS["robust"], tolerance=1e-4, max_iterations=100)
@@ -121,6 +138,7 @@ def test_thesis_start_reaches_the_same_face(model, fit_model):
     assert far.converged and angle < 0.2
 
 
+@pytest.mark.slow
 def test_known_scale_stays_as_given(model, fit_model):
     landmarks, _, head = photograph(model, 10.0, noise_px=1.0)
     config = fit.METHODS["robust"]
@@ -128,6 +146,7 @@ def test_known_scale_stays_as_given(model, fit_model):
     np.testing.assert_allclose(face.params.pose.scale, head.scale, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_equals_one_at_a_time(model, fit_model):
     config = fit.METHODS["robust"]
     photos = [photograph(model, yaw, 1.0, seed)[0] for seed, yaw in enumerate((-20.0, 5.0, 30.0))]

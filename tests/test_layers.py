@@ -91,6 +91,9 @@ def test_where_all_is_opaque_one_layer_holds_what_rasterize_finds():
     assert (found.triangle[1:] == -1).all() and not found.depth[1:].any()
 
 
+OFF_DIAGONAL = ~np.eye(SIZE, dtype=bool)[::-1]  # there two triangles of a square meet
+
+
 def stack_of_squares(heights):
     """Squares that fill the picture, two triangles each, at `heights` over the origin."""
     corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]]
@@ -102,14 +105,24 @@ def stack_of_squares(heights):
     return jnp.array(vertices), jnp.array(triangles, jnp.int32)
 
 
+def test_only_what_is_opaque_has_backs_that_are_culled():
+    # Two opaque squares and two cards; the first opaque one and the last card show their backs.
+    vertices, triangles = stack_of_squares([0.3, 0.0, 0.2, 0.1])
+    turned = jnp.array([0, 1, 6, 7])
+    triangles = triangles.at[turned].set(triangles[turned, ::-1])
+    config = dataclasses.replace(CONFIG, cull_back_faces=True)
+    found = rasterize_layers(camera_of("perspective"), vertices, triangles, 4, NUM_LAYERS, config)
+    square = np.asarray(found.triangle)[:, OFF_DIAGONAL] // 2
+    np.testing.assert_array_equal(square, np.array([[2], [3], [1], [-1], [-1]]) + 0 * square)
+
+
 def test_neighbours_in_a_list_do_not_swallow_each_other():
     # Whatever their order in the list, each pixel sees all of them, chunk by chunk or not.
-    off_diagonal = ~np.eye(SIZE, dtype=bool)[::-1]  # there two triangles of a square meet
     for seed in range(3):
         heights = np.random.default_rng(seed).permutation(NUM_LAYERS) * 0.1
         scene = stack_of_squares(heights)
         found = rasterize_layers(camera_of("perspective"), *scene, 0, NUM_LAYERS, CONFIG)
-        square = np.asarray(found.triangle)[:, off_diagonal] // 2
+        square = np.asarray(found.triangle)[:, OFF_DIAGONAL] // 2
         np.testing.assert_array_equal(square, np.argsort(-heights)[:, None] + 0 * square)
 
 

@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 from render.mesh import (
     Mesh,
     apply,
+    coarsen_mesh,
     face_normals,
     linear_subdivision,
     loop_subdivision,
@@ -194,3 +195,24 @@ def test_apply_is_linear_under_jit_and_grad():
         jnp.array(OCTAHEDRON_VERTICES)
     )
     np.testing.assert_allclose(gradient, dense(subdivision, 6).T @ weights, atol=1e-5)
+
+
+def test_a_level_of_subdivision_is_taken_back_where_there_is_one():
+    rng = np.random.default_rng(0)
+    triangles = np.array([[0, 1, 2], [2, 1, 3]], np.int32)
+    card = np.array([[0, 2, 1]], np.int32)
+    coarse = Mesh(rng.random((4, 3)), triangles, uvs=rng.random((4, 2)), uv_triangles=triangles)
+    once, twice = (subdivide_mesh(coarse, levels=n) for n in (1, 2))
+    with_card = twice.replace(
+        triangles=np.concatenate([twice.triangles, card]),
+        uv_triangles=np.concatenate([twice.uv_triangles, card]),
+        num_opaque=len(twice.triangles),
+    )
+    found = coarsen_mesh(with_card)
+    assert found.num_opaque == len(once.triangles) == 8
+    np.testing.assert_array_equal(found.triangles, [*np.asarray(once.triangles), *card])
+    np.testing.assert_array_equal(found.uv_triangles, [*np.asarray(once.uv_triangles), *card])
+    np.testing.assert_array_equal(found.vertices, twice.vertices)
+    other = twice.replace(triangles=twice.triangles[::-1])
+    for mesh in (coarse, other):
+        assert coarsen_mesh(mesh) is mesh

@@ -23,6 +23,7 @@ def subject():
     return protocol.load_subject(FEW)
 
 
+@pytest.mark.slow
 def test_each_stage_says_how_far_it_is(tmp_path, subject):
     stages = []
 

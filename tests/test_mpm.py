@@ -54,6 +54,7 @@ def test_a_thrown_body_flies_as_a_point_would():
     assert not end.out_of_grid and np.isclose(end.time, t)
 
 
+@pytest.mark.slow
 def test_momentum_is_kept_when_bodies_of_several_materials_collide():
     config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     left, volume = block([0.2, 0.42, 0.42], [0.4, 0.58, 0.58], 1 / 64)

@@ -67,6 +67,7 @@ def single_fits(fit_model, people):
     return fit_people(fit_model, alone, INNER)
 
 
+@pytest.mark.slow
 def test_one_photo_is_fitted_as_ever(fit_model, people, single_fits):
     alone = jax.tree.map(lambda x: x[:, 0], people[1])
     faces = fit.fit_faces(fit_model, alone, INNER)
@@ -123,6 +124,7 @@ def test_two_photos_make_the_identity_surer(fit_model, people, fits, single_fits
     assert 0.85 < jnp.sqrt(jnp.mean(z**2)) < 1.15
 
 
+@pytest.mark.slow
 def test_the_jacobian_equals_plain_autodiff_in_float64():
     """With expressions, outliers and sliding contours."""
     narrow = fit.prepare(with_modes(load_model("default"), NUM_IDENTITY, use_expression=True))

@@ -267,6 +267,7 @@ def test_derivatives_of_functions_are_exact_at_near_and_equal_values():
     np.testing.assert_allclose(total, (weights * found).sum(), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_of_functions_hold_in_float32():
     F, direction = nearly_equal([lambda gap: 0.8])
     slopes = []

@@ -145,6 +145,7 @@ def noisy_faces(model, fit_model):
     return heads, identity, *judged(fit_model, xy, np.full(68, 5.0), INNER)
 
 
+@pytest.mark.slow
 def test_fits_know_how_wrong_they_are(model, noisy_faces):
     heads, identity, _, faces, found = noisy_faces
     neutral = jnp.zeros((NUM_FACES, 0))
@@ -161,6 +162,7 @@ def test_fits_know_how_wrong_they_are(model, noisy_faces):
     assert of_bold.coefficients.within_one < 0.45  # 0.38 of a normal distribution
 
 
+@pytest.mark.slow
 def test_a_landmark_left_out_makes_everything_less_sure(fit_model, noisy_faces):
     _, _, seen, faces, found = noisy_faces
     sigma = seen.sigma_px.at[:, jnp.array([17, 30, 36, 45])].set(jnp.inf)

@@ -188,7 +188,7 @@ def test_scenes_are_told_by_their_content(inputs):
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("name", ["up.ply", "mesh.ply"])
+@pytest.mark.parametrize("name", [pytest.param("up.ply", marks=pytest.mark.slow), "mesh.ply"])
 def test_what_moves_is_framed_and_drawn_where_it_comes_to(inputs, name):
     still = read_shown(str(inputs / name))
     moving = MovingShown(still, still.read_trajectory(str(inputs / "matter.npz")), 1.0)

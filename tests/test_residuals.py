@@ -68,7 +68,7 @@ def exact_jacobian(model, start, seen, config, unknowns):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("robust", "chain"))) for n in VARIANTS],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "robust")) for n in VARIANTS],
 )
 @pytest.mark.usefixtures("x64")
 def test_jacobian_equals_float64_finite_differences_in_every_block(model, name):
@@ -89,6 +89,42 @@ def test_structured_jacobian_equals_plain_autodiff(model, name):
     function, flat = flat_residual(wide, start, seen, config, unknowns)
     found = exact_jacobian(wide, start, seen, config, unknowns)
     np.testing.assert_allclose(found, jax.jacfwd(function)(flat), rtol=1e-10, atol=1e-10)
+
+
+def correlated(size=51):
+    """Errors that go together the more, the closer the numbers of their points are."""
+    index = np.arange(size)
+    return 0.9 * 0.7 ** np.abs(index[:, None] - index) + 0.1 * np.eye(size)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_jacobian_of_correlated_errors_equals_plain_autodiff(model):
+    config = VARIANTS["robust"]
+    wide, start, seen, unknowns = problem(model, config, seed=1)
+    seen = seen.replace(
+        correlation=jnp.asarray(correlated()), sigma_px=seen.sigma_px.at[30].set(jnp.inf)
+    )
+    function, flat = flat_residual(wide, start, seen, config, unknowns)
+    found = exact_jacobian(wide, start, seen, config, unknowns)
+    np.testing.assert_allclose(found, jax.jacfwd(function)(flat), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_correlated_errors_count_as_their_covariance_says(model):
+    """Without the Huber loss the points' cost is e' C^-1 e, of those that are seen."""
+    config = fit.METHODS["inner"]
+    wide, start, seen, unknowns = problem(model, config)
+    unknowns = jax.tree.map(jnp.zeros_like, unknowns)
+    sigma = np.array(seen.sigma_px)
+    sigma[[20, 50]] = np.inf
+    seen = seen.replace(correlation=jnp.asarray(correlated()), sigma_px=jnp.asarray(sigma))
+    found = residuals.residual(unknowns, wide, start, seen, config)
+    errors = pose.project(start, wide.landmark_rows[..., 0]) - seen.xy
+    kept = np.flatnonzero(np.isfinite(sigma[17:]))
+    covariance = (sigma[17:, None] * correlated() * sigma[17:])[np.ix_(kept, kept)]
+    left = np.asarray(errors)[17:][kept]
+    expected = np.sum(left * np.linalg.solve(covariance, left))
+    np.testing.assert_allclose(jnp.sum(found[: 2 * 51] ** 2), expected, rtol=1e-9)
 
 
 def test_huberized_square_is_the_huber_loss():

@@ -48,7 +48,7 @@ def scan(model, shape):
 def test_a_face_is_no_distance_from_itself_in_another_topology(model, shape, scan):
     scores, quantiles, onto = scans.score_shape(model, shape, scan)
     assert scores.scan_median_mm < 2e-3 and quantiles[-1] < 0.02  # vertices are float32
-    assert scores.rigid_mean_mm < 2e-3 and scores.scan_normal_deg < 1.5
+    assert scores.rigid_mean_mm < 2e-3 and scores.scan_normal_deg < 4.0
     np.testing.assert_allclose(onto.scale, 1.0, atol=1e-5)
 
 
@@ -59,21 +59,24 @@ def test_another_size_costs_the_rigid_scores_alone(model, shape, scan):
 
 
 def test_a_dented_scan_is_as_far_off_as_it_is_dented(model, shape, scan):
-    """Half of it, at random, 2 mm outside and half 2 mm inside: no motion can lessen that."""
-    side = np.random.default_rng(0).choice([-1.0, 1.0], len(scan.points))
-    dented = scan._replace(points=scan.points + 2e-3 * side[:, None] * scan.normals)
-    scores, _, _ = scans.score_shape(model, shape, dented)
-    np.testing.assert_allclose(scores.scan_median_mm, 2.0, atol=0.02)
-    np.testing.assert_allclose(scores.scan_std_mm, 0.0, atol=0.2)
+    """Each of its points 2 mm outside and once more 2 mm inside: no motion can lessen that."""
+    side = np.tile([1.0, -1.0], len(scan.points))[:, None]
+    points, normals = np.repeat(scan.points, 2, axis=0), np.repeat(scan.normals, 2, axis=0)
+    dented = scan._replace(points=points + 2e-3 * side * normals, normals=normals)
+    scores, quantiles, _ = scans.score_shape(model, shape, dented)
+    # Next to a crease some are nearer to its other side.
+    assert 1.8 < scores.scan_median_mm < 2.0
+    np.testing.assert_allclose(quantiles[75:95], 2.0, atol=0.05)
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e-2, 0.0254, 1e-6])
-def test_a_scan_is_read_in_any_usual_unit(model, shape, scan, unit):
-    again = placed(model, shape, model.triangles, scans.shape_landmarks(model, shape), unit)
-    assert again.has_unit
-    np.testing.assert_allclose(again.landmarks, scan.landmarks, atol=3e-5)
-    size = np.ptp(again.mesh.vertices, axis=0).max() / np.ptp(scan.mesh.vertices, axis=0).max()
-    np.testing.assert_allclose(size, 1.0, atol=1e-3)
+def test_a_scan_is_read_in_any_usual_unit(model, shape):
+    surface = model, shape, model.triangles, scans.shape_landmarks(model, shape)
+    expected = placed(*surface, unit=1e-3)
+    for unit in (1.0, 0.0254, 1e-6):
+        found = placed(*surface, unit=unit)
+        assert found.has_unit
+        np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1e-6)
+        np.testing.assert_allclose(found.mesh.vertices, expected.mesh.vertices, atol=1e-6)
 
 
 def test_a_scan_of_no_unit_is_as_large_as_the_mean_face_and_has_no_rigid_score(model, shape):

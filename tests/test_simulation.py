@@ -81,7 +81,10 @@ def video(one, change, num_frames):
 
 @pytest.mark.parametrize(
     "count, n_grid, num_frames",
-    [(100, 16, 3), pytest.param(1000, 24, 8, marks=pytest.mark.slow)],
+    [
+        pytest.param(100, 16, 3, marks=pytest.mark.slow),
+        pytest.param(1000, 24, 8, marks=pytest.mark.slow),
+    ],
 )
 def test_a_video_says_how_it_changes_with_stiffness(tmp_path, count, n_grid, num_frames):
     with jax.enable_x64(True):
@@ -146,6 +149,7 @@ def test_forward_mode_batches(tmp_path):
     np.testing.assert_allclose(both, jax.jit(jax.grad(height))(jnp.zeros(2)), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_another_material_time_step_or_length_compiles_nothing(tmp_path):
     ready = falling(tmp_path, count=200, n_grid=16)
     one = ready.simulation

@@ -176,7 +176,9 @@ def test_antialiasing_keeps_the_light_of_a_gaussian_smaller_than_a_pixel():
 # The reference twin
 
 
-@pytest.mark.parametrize("degree, orthographic", [(3, False), (0, True)])
+@pytest.mark.parametrize(
+    "degree, orthographic", [(3, False), pytest.param(0, True, marks=pytest.mark.slow)]
+)
 def test_the_picture_is_that_of_the_reference(orthographic, degree):
     scene, view = ball(degree=degree), camera(orthographic, width=50, height=37)
     reference = jax.jit(splat_reference, static_argnums=2)(scene, view, EXACT, BACKGROUND)
@@ -184,6 +186,7 @@ def test_the_picture_is_that_of_the_reference(orthographic, degree):
     assert_same_picture(splat(scene, view, EXACT, BACKGROUND), reference, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_stopping_early_changes_less_than_it_lets_through():
     walls = concatenate(*[one_gaussian((0, 0, -0.01 * i), 10.0, 0.5) for i in range(64)])
     view = camera(eye=(0, 0, 2))
@@ -276,7 +279,9 @@ def coverage_gradient(scene, view):
     return splat(scene, view, EXACT).alpha[SIZE // 2, SIZE // 2]
 
 
-@pytest.mark.parametrize("opacity, is_free", [(0.9, True), (0.99999, False)])
+@pytest.mark.parametrize(
+    "opacity, is_free", [pytest.param(0.9, True, marks=pytest.mark.slow), (0.99999, False)]
+)
 def test_the_largest_coverage_has_no_gradient(opacity, is_free):
     scene, view = one_gaussian(opacity=opacity), camera(eye=(0, 0, 2))
     gradient = coverage_gradient(scene, view)
@@ -298,6 +303,7 @@ def test_too_many_pairs_are_reported_with_a_capacity_that_does():
     assert splat(scene, view, SplatConfig(max_pairs=needed - 8)).overflow
 
 
+@pytest.mark.slow
 def test_frames_grow_their_capacity_and_say_so():
     scene, grown = ball(MOST), []
     views = [camera(eye=(0, 0, z)) for z in (30.0, 1.5, 1.6)]
@@ -371,6 +377,7 @@ def test_a_quaternion_of_zeros_turns_nothing():
 # Inside other transformations
 
 
+@pytest.mark.slow
 def test_it_composes_with_jit_vmap_and_grad():
     scene, views = ball(count=MOST), [camera(eye=(0, 0, 2)), camera(eye=(1, 0, 2))]
     stacked = jax.tree.map(lambda *v: jnp.stack(v), *views)

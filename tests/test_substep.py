@@ -81,7 +81,7 @@ DAMPED = {"rpic_damping": 0.4, "velocity_scale": 0.9}
 @pytest.mark.parametrize(
     "laws, damping",
     [
-        (("neo_hookean",), {}),
+        pytest.param(("neo_hookean",), {}, marks=pytest.mark.slow),
         pytest.param(("jelly", "fluid"), DAMPED, marks=pytest.mark.slow),
         pytest.param(("neo_hookean",), {"pic_damping": 1.0}, marks=pytest.mark.slow),
         pytest.param(("metal", "snow", "sand"), {}, marks=pytest.mark.slow),

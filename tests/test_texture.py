@@ -109,7 +109,7 @@ def test_no_background_reaches_the_head(turned):
     assert magenta_share(mesh.texture).max() < 0.02
 
 
-@pytest.mark.parametrize("yaw", [0, 30])
+@pytest.mark.parametrize("yaw", [pytest.param(0, marks=pytest.mark.slow), 30])
 def test_a_skull_larger_than_the_photo_s_shows_no_wall(head, yaw):
     """The person's skull is a fifth smaller than the model's: a green wall shows in its place."""
     green = np.array([0.2, 0.75, 0.3])

@@ -227,6 +227,7 @@ def test_time_runs_as_fast_as_it_should_past_frames_that_are_late():
     assert following_frame(seconds[:1], 0, 9.0)[0] == 0
 
 
+@pytest.mark.slow
 @needs_viser
 def test_matter_plays_in_time_and_a_still_has_its_colours_turned(tmp_path):
     scene = ball(count=30)
@@ -280,6 +281,7 @@ def middle(viewer):
     return np.asarray(viewer.layers[0].centers).mean(0) / viewer.unit
 
 
+@pytest.mark.slow
 @needs_viser
 def test_a_simulation_waits_for_a_page_and_is_framed_with_its_floor(panel):
     panel, viewer = panel
@@ -297,6 +299,7 @@ def test_a_simulation_waits_for_a_page_and_is_framed_with_its_floor(panel):
     np.testing.assert_allclose(fallen, [0, 0, 0.049], atol=2e-3)
 
 
+@pytest.mark.slow
 @needs_viser
 def test_what_is_clicked_on_follows_the_handle_on_the_page(panel):
     panel, viewer = panel

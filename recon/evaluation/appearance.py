@@ -11,6 +11,7 @@ Source: Kazemi and Sullivan 2014 (the detector in dlib that these pictures are f
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -87,20 +88,32 @@ def photo_appearance(
     """
     if points is None:
         points = landmarks.detect_landmarks(photo)
-    params = _mean_face(model, points)
+    (look,) = photo_appearances(model, [(photo, points)], config)
+    return look
+
+
+def photo_appearances(
+    model: MorphableModel,
+    photos: Iterable[tuple[NDArray, NDArray]],
+    config: TextureConfig = _PAINTING,
+) -> Iterator[Appearance]:
+    """Paints a model with each of several photos: pairs of a photo and its points."""
     closing, triangles = close_holes(model)
     closed = _closed_model(model, closing, triangles)
     head = texture.prepare(closed, config)
-    painted = texture.paint(head, params, _registered(model, params, photo, points), config)
+    drawn = _chained(head.surface.subdivision, closing)
     parts = on_host(head.surface).parts
     open_ = np.clip(parts["eyeballs"] + parts["inner_mouth"], 0.0, 1.0)
     hair = parts["skull"] * (1.0 - open_)
-    return Appearance(
-        drawn=_chained(head.surface.subdivision, closing),
-        albedo=jnp.asarray(_without_light(parts, painted, params), jnp.float32),
-        skin=jnp.asarray(1.0 - np.maximum(open_, hair), jnp.float32),
-        hair=jnp.asarray(hair, jnp.float32),
-    )
+    for photo, points in photos:
+        params = _mean_face(model, points)
+        painted = texture.paint(head, params, _registered(model, params, photo, points), config)
+        yield Appearance(
+            drawn=drawn,
+            albedo=jnp.asarray(_without_light(parts, painted, params), jnp.float32),
+            skin=jnp.asarray(1.0 - np.maximum(open_, hair), jnp.float32),
+            hair=jnp.asarray(hair, jnp.float32),
+        )
 
 
 def scan_appearance(scan: Mesh) -> Appearance:

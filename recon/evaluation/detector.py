@@ -139,7 +139,7 @@ def detect(
     """Landmarks [68, 2] that a detector would find on a face [V, 3], without a picture of it."""
     key_inner, key_contour, key_slide, key_outlier, key_side = jax.random.split(key, 5)
     xy = pose.project(head, vertices)
-    exact = _inner_points(face, xy)
+    exact = inner_points(face, xy)
     inner = seen_places(face, vertices, head) if config.hides else exact
 
     # Each contour landmark keeps the direction that it has on the mean face seen from the front,
@@ -163,7 +163,7 @@ def detector_sigma(config: DetectorConfig) -> NDArray:
     return np.maximum(sigma, _LEAST_SIGMA)
 
 
-def _inner_points(face: FaceOutline, vertices: jax.Array) -> jax.Array:
+def inner_points(face: FaceOutline, vertices: jax.Array) -> jax.Array:
     """The inner landmarks [51, D] on a face, or on its projection [V, D]."""
     return jnp.einsum("lc,lcd->ld", face.inner_weights, vertices[face.inner_corners])
 
@@ -175,7 +175,7 @@ def seen_places(face: FaceOutline, vertices: jax.Array, head: Pose) -> jax.Array
     the far corner of an eye ends on the bridge of the nose, or on the outline of the cheek.
     """
     turned = vertices @ head.rotation.T
-    points = _inner_points(face, turned)
+    points = inner_points(face, turned)
     center = jnp.mean(points, 0)
     camera = Camera(
         rotation=jnp.diag(jnp.array([1.0, -1.0, -1.0])),

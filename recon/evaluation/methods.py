@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from recon import evaluate, fit, morphable
+from recon import evaluate, fit, morphable, person
 from recon.evaluation import scans
 from recon.evaluation.experiments import Experiment
 from recon.evaluation.experiments_io import read_experiment, read_results, write_results
 from recon.evaluation.progress import Progress, silent
 from recon.evaluation.protocol import Protocol, Subject, experiment_paths
+from recon.fit import FaceFit
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 
@@ -51,11 +52,20 @@ class Method(NamedTuple):
     name: str
     config: FitConfig
     fit: Callable[[FitModel, Observation, FitConfig], Found]  # jit-compiled
+    shares_identity: bool = False  # among all views of a face; else each view is fitted alone
 
 
 @jax.jit
 def _fit_faces(model: FitModel, seen: Observation, config: FitConfig) -> Found:
-    face = fit.fit_faces(model, seen, config)
+    return _found(fit.fit_faces(model, seen, config))
+
+
+@jax.jit
+def _fit_person(model: FitModel, seen: Observation, config: FitConfig) -> Found:
+    return _found(person.fit_person(model, seen, config))
+
+
+def _found(face: FaceFit) -> Found:
     params, head = face.params, face.params.pose
     return Found(
         params.identity,
@@ -81,8 +91,13 @@ def _fit_mean_faces(model: FitModel, seen: Observation, config: FitConfig) -> Fo
     )
 
 
-def rows(names: list[str], identity_weight: float | None = None) -> list[Method]:
-    """The rows of these names; with another weight of the prior, if one is given."""
+def rows(
+    names: list[str], identity_weight: float | None = None, shares_identity: bool = False
+) -> list[Method]:
+    """The rows of these names; with another weight of the prior, if one is given.
+
+    With `shares_identity` all views of a face are fitted together (`recon.person`).
+    """
     found = []
     for name in names:
         is_mean = name == evaluate.MEAN_FACE
@@ -90,7 +105,10 @@ def rows(names: list[str], identity_weight: float | None = None) -> list[Method]
         if identity_weight is not None:
             config = config.replace(identity_weight=identity_weight)
             name = f"{name},eta={identity_weight:g}"
-        found.append(Method(name, config, _fit_mean_faces if is_mean else _fit_faces))
+        if shares_identity:
+            found.append(Method(f"{name},together", config, _fit_person, True))
+        else:
+            found.append(Method(name, config, _fit_mean_faces if is_mean else _fit_faces))
     return found
 
 
@@ -131,8 +149,12 @@ def run_method(
     if not len(views.face):
         raise RuntimeError(f"expected a face found in some view of {folder}, found none")
     with progress(f"{method.name}: {len(views.face)} fits", len(views.face)) as advance:
-        found, seconds = _fit_views(views, method, protocol, subject, advance)
+        fit_views = _fit_people if method.shares_identity else _fit_views
+        found, seconds = fit_views(views, method, protocol, subject, advance)
     scores = _score_views(faces, views, found, subject)
+    if subject.scans:
+        with progress(f"{method.name}: {len(views.face)} scans", len(views.face)) as advance:
+            scores |= _scan_scores(views, found, subject, advance)
     for number, (path, one) in enumerate(zip(missing, faces, strict=True)):
         arrays = {
             name: _spread(values[views.face == number], one)
@@ -167,6 +189,7 @@ def _fit_views(
             views.sigma_px[index],
             method.config,
             None if scale is None else scale[index],
+            subject.correlation,
         )
         arguments = (subject.fit_model, seen, method.config)
         compiled = compiled or method.fit.lower(*arguments).compile()
@@ -180,10 +203,36 @@ def _fit_views(
     return jax.tree.map(lambda x: x[:num_views], found), each
 
 
+def _fit_people(
+    views: _Views,
+    method: Method,
+    protocol: Protocol,
+    subject: Subject,
+    advance: Callable[..., None],
+) -> tuple[Found, float]:
+    """Fits the views of each face together; returns what was found and the seconds per view."""
+    compiled, parts, seconds = {}, [], 0.0
+    for face in np.unique(views.face):
+        mine = views.face == face
+        scale = views.head.scale[mine] if protocol.knows_scale else None
+        found = views.xy[mine], views.sigma_px[mine]
+        seen = evaluate.observe_views(*found, method.config, scale, subject.correlation)
+        arguments = (subject.fit_model, seen, method.config)
+        count = len(seen.xy)
+        compiled[count] = compiled.get(count) or method.fit.lower(*arguments).compile()
+        begin = time.perf_counter()
+        parts.append(jax.device_get(compiled[count](*arguments)))
+        seconds += time.perf_counter() - begin
+        for _ in range(count):
+            advance()
+    found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return found, seconds / len(views.face)
+
+
 def _score_views(
     faces: list[Experiment], views: _Views, found: Found, subject: Subject
 ) -> dict[str, NDArray]:
-    """Scores of the fits by metric [N], on the host; of scans also the distances' quantiles."""
+    """Scores of the fits by metric [N], on the host; those of scans are still NaN."""
     truth = subject.truth
     shapes = [faces[f].vertices for f in views.face]
     is_corresponding = all(len(shape) == len(truth.mean) for shape in shapes)
@@ -203,13 +252,16 @@ def _score_views(
     unknown = np.full(len(shapes), np.nan, np.float32)
     if not is_corresponding:
         scores |= {"normal_deg": unknown, "vertex_mm": unknown}
-    if not subject.scans:
-        return scores | dict.fromkeys(scans.SCAN_METRICS, unknown)
-    return scores | _scan_scores(views, found, subject)
+    return scores | dict.fromkeys(scans.SCAN_METRICS, unknown)
 
 
-def _scan_scores(views: _Views, found: Found, subject: Subject) -> dict[str, NDArray]:
-    """Scores of fits to scans; their poses are those of the fits laid onto the scans."""
+def _scan_scores(
+    views: _Views, found: Found, subject: Subject, advance: Callable[..., None]
+) -> dict[str, NDArray]:
+    """Scores of fits to scans by metric [N], and the distances' quantiles [N, 101].
+
+    Poses are those of the fits laid onto the scans.
+    """
     rows = []
     for view, face in enumerate(views.face):
         head, truth = jax.tree.map(lambda x: x[view], (found.head, views.head))  # noqa: B023
@@ -224,6 +276,7 @@ def _scan_scores(views: _Views, found: Found, subject: Subject) -> dict[str, NDA
                 _QUANTILES: quantiles,
             }
         )
+        advance()
     return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 
 

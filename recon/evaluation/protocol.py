@@ -14,24 +14,26 @@ Axes: F faces, A views of a face, k modes that the methods fit.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import skimage.data
 from numpy.typing import NDArray
 
 from recon import assets, fit, landmarks, morphable
-from recon.evaluation import appearance, detector, experiments
+from recon.evaluation import appearance, detector, experiments, portraits
 from recon.evaluation.appearance import Appearance
 from recon.evaluation.detector import DetectorConfig, FaceOutline
+from recon.evaluation.detector_errors import DetectorErrors, measure_errors
+from recon.evaluation.detector_errors_io import read_errors, write_errors
 from recon.evaluation.experiments import Angles, Experiment
 from recon.evaluation.experiments_io import read_experiment, write_experiment
 from recon.evaluation.progress import Progress, silent
 from recon.evaluation.scan_landmarks import scan_landmarks
 from recon.evaluation.scans import Scan, place_scan, shape_landmarks
+from recon.looks.studio import Studio
 from recon.morphable import MorphableModel
 from recon.pose import Pose
 from recon.residuals import FitModel
@@ -40,6 +42,7 @@ from render import files_io, mesh_io
 _THESIS_YAWS = Angles(tuple(float(yaw) for yaw in range(-30, 31, 10)))
 _UPRIGHT = Angles()
 _NOISE = DetectorConfig()
+_NUM_PAINTED = 8  # portraits that a model without looks of its own is painted with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Protocol:
     detector: str = "silhouette"  # exact, silhouette or dlib
     noise: DetectorConfig = _NOISE
     knows_scale: bool = True  # as the thesis does
+    errors: str | None = None  # file of the detector's errors that the methods know
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,8 +76,10 @@ class Subject(NamedTuple):
     given: MorphableModel
     fit_model: FitModel
     outline: FaceOutline | None  # of the simulated detector
-    looks: list[Appearance]  # of the rendered faces: one for all, or one per scan
+    looks: list[Appearance]  # of the rendered faces: of one after the other, and so on again
+    studio: Studio | None  # draws the default head's, instead
     scans: list[Scan]
+    correlation: NDArray | None = None  # of the detector's errors, [51, 51]
     notes: tuple[str, ...] = ()  # what a reader of the results should know of the model
 
 
@@ -99,13 +105,47 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
                 scans.append(scan)
                 looks.append(look)
                 advance()
-    outline = None
+    outline = studio = None
     if protocol.detector != "dlib":
         outline, looks = detector.face_outline(truth), []
     elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
-        with progress("painting the model"):
-            looks = [appearance.photo_appearance(whole, skimage.data.astronaut() / 255.0)]
-    return Subject(truth, modes, given, fit.prepare(given), outline, looks, scans, notes)
+        studio, looks = _people(whole, protocol, progress)
+    offsets = correlation = None
+    if protocol.errors is not None:
+        offsets, _, correlation = read_errors(protocol.errors, whole.name)
+    return Subject(
+        truth=truth,
+        modes=modes,
+        given=given,
+        fit_model=fit.prepare(given, offsets),
+        outline=outline,
+        looks=looks,
+        studio=studio,
+        scans=scans,
+        correlation=correlation,
+        notes=notes,
+    )
+
+
+def _people(
+    model: MorphableModel, protocol: Protocol, progress: Progress
+) -> tuple[Studio | None, list[Appearance]]:
+    """What draws the faces of a model as people: the studio, or paint from portraits."""
+    with progress("preparing the studio"):
+        studio = portraits.load_studio()
+    shape = studio.model.identity_basis.shape
+    is_default = protocol.model == "default" and model.identity_basis.shape == shape
+    if is_default and not protocol.meshes:
+        return studio, []
+    count = min(protocol.num_faces, _NUM_PAINTED)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(protocol.seed), 1), count)
+    photos = (portraits.photo_of_person(key, studio) for key in keys)
+    looks = []
+    with progress("painting the model", count) as advance:
+        for look in appearance.photo_appearances(model, photos):
+            looks.append(look)
+            advance()
+    return None, looks
 
 
 def _read_scan(path: str, model: MorphableModel, protocol: Protocol) -> tuple[Scan, Appearance]:
@@ -146,6 +186,14 @@ def make_experiments(
             advance()
 
 
+def write_detector_errors(folder: pathlib.Path, subject: Subject) -> DetectorErrors:
+    """Measures the detector on the experiments of a folder, and writes detector.npz."""
+    faces = (read_experiment(path) for path in experiment_paths(folder))
+    errors = measure_errors(subject.truth, faces)
+    write_errors(folder / "detector.npz", errors, subject.truth.name)
+    return errors
+
+
 def experiment_maker(protocol: Protocol, subject: Subject) -> Callable[[int], Experiment]:
     """Returns what makes the experiment of a number: a face, which the detector then looks at."""
     num_faces, num_identity = protocol.num_faces, len(subject.truth.identity_sigma)
@@ -165,8 +213,10 @@ def experiment_maker(protocol: Protocol, subject: Subject) -> Callable[[int], Ex
             identity = identities[number]
             vertices = np.asarray(morphable.face_shape(subject.truth, identity, jnp.zeros(0)))
         if protocol.detector == "dlib":
-            look = subject.looks[number % len(subject.looks)]
-            xy, sigma = _rendered_points(key, look, vertices, here)
+            poses = zip(angles[number], _each(here), strict=True)
+            xy, sigma = _rendered_points(
+                _picture(key, number, subject, identity, vertices, *pose) for pose in poses
+            )
         else:
             noise = detector.EXACT if protocol.detector == "exact" else protocol.noise
             xy, sigma = experiments.find_points(key, subject.outline, vertices, here, noise)
@@ -184,18 +234,37 @@ def experiment_maker(protocol: Protocol, subject: Subject) -> Callable[[int], Ex
     return make
 
 
-def _rendered_points(
-    key: jax.Array, look: Appearance, vertices: NDArray, head: Pose
-) -> tuple[NDArray, NDArray]:
-    """Draws the face in its poses [A] in one light, and has dlib find it.
+def _each(heads: Pose) -> Iterator[Pose]:
+    """Poses [A] one after the other."""
+    for view in range(len(heads.scale)):
+        yield jax.tree.map(lambda x: x[view], heads)  # noqa: B023
+
+
+def _picture(
+    key: jax.Array,
+    number: int,
+    subject: Subject,
+    identity: NDArray,
+    vertices: NDArray,
+    angles_deg: NDArray,
+    head: Pose,
+) -> NDArray:
+    """Draws a face in a pose; all poses of a face in one light."""
+    if subject.studio is not None:
+        return portraits.draw_in_pose(key, subject.studio, identity, angles_deg, head)
+    look = subject.looks[number % len(subject.looks)]
+    return np.asarray(appearance.render_face(key, look, vertices, head))
+
+
+def _rendered_points(pictures: Iterable[NDArray]) -> tuple[NDArray, NDArray]:
+    """Has dlib find a face in each of A pictures, of the test environment's shape.
 
     Returns:
       Points [A, 68, 2] and their standard deviations [A, 68], NaN where it found none.
     """
     found, sigma = [], []
-    for view in range(len(head.scale)):
-        one = jax.tree.map(lambda x: x[view], head)  # noqa: B023
-        points = appearance.detected_points(appearance.render_face(key, look, vertices, one))
+    for picture in pictures:
+        points = appearance.detected_points(picture) * appearance.WIDTH / picture.shape[1]
         found.append(points)
         is_found = np.isfinite(points).all()
         sigma.append(

@@ -29,11 +29,11 @@ from render.mesh import Mesh, vertex_normals
 QUANTILES = np.linspace(0.0, 1.0, 101)
 _RADIUS = 0.095  # around the tip of the nose
 _NOSE_TIP = 30 - NUM_CONTOUR
-_NUM_POINTS = 4000  # that are scored
+_NUM_POINTS = 3000  # that are scored
 _NUM_ALIGNED = 1000  # of them, that the fit is laid onto
 _ROUNDS = 40
 _STILL = 1e-6  # metres; an alignment that moves less has arrived,
-_LEAST_GAIN = 1e-6  # and so has one whose mean square falls by less, in parts of itself
+_LEAST_GAIN = 1e-4  # and so has one whose mean square falls by less, in parts of itself
 _UNITS = (1e-6, 1e-3, 1e-2, 0.0254, 1e-1, 1.0)  # metres; what scans are written in
 _UNIT_SPREAD = 1.3  # by which faces differ in size, at most
 _LARGEST_MISFIT = 0.02  # of landmarks, on faces
@@ -110,7 +110,9 @@ def place_scan(mesh: Mesh, landmarks: NDArray, model: MorphableModel) -> Scan:
     placed = placed._replace(translation=placed.translation + fit(center) - placed(center))
     vertices, landmarks = placed(vertices), placed(landmarks)
     points, normals = _face_points(vertices, np.asarray(mesh.triangles), landmarks)
-    onto = align(surface, points, landmark_similarity(wanted, landmarks), fits_scale=True)
+    onto = refine_alignment(
+        surface, points, landmark_similarity(wanted, landmarks), fits_scale=True
+    )
     # Back by the rotation and shift alone: a large face stays large.
     turn, middle = onto.rotation, np.nanmean(landmarks, axis=0)
     home = onto.back(middle)
@@ -192,7 +194,7 @@ def _umeyama(points: NDArray, target: NDArray, share: NDArray) -> Similarity:
     return Similarity(scale, rotation, target_center - scale * rotation @ center)
 
 
-def align(
+def refine_alignment(
     surface: TriangleTree, points: NDArray, start: Similarity, fits_scale: bool
 ) -> Similarity:
     """Lays a surface under points [N, 3]: least squares of their distances, by Gauss-Newton.
@@ -263,7 +265,7 @@ def score_shape(
     surface = triangle_tree(shape, model.triangles)
     start = landmark_similarity(shape_landmarks(model, shape), scan.landmarks)
     few = scan.points[:_NUM_ALIGNED]
-    onto = align(surface, few, start, fits_scale=True)
+    onto = refine_alignment(surface, few, start, fits_scale=True)
     near = closest_points(surface, onto.back(scan.points))
     distance = 1e3 * onto.scale * near.distance
     at_vertices = _vertex_normals(shape, np.asarray(model.triangles))
@@ -272,7 +274,7 @@ def score_shape(
     if scan.has_unit:
         middle = onto.back(few.mean(0))
         kept = onto._replace(scale=1.0, translation=few.mean(0) - onto.rotation @ middle)
-        placed = align(surface, few, kept, fits_scale=False)
+        placed = refine_alignment(surface, few, kept, fits_scale=False)
         rigid = 1e3 * closest_points(surface, placed.back(scan.points)).distance
     scores = ScanScores(
         scan_median_mm=np.median(distance),

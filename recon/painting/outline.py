@@ -21,8 +21,8 @@ _CELLS = 32  # pixels of the coarse picture per eye distance
 _MARGIN = 1.0  # of surroundings around the cut-out
 _FAR = 0.3  # beyond the model's outline: rarely hair
 _INSIDE = 0.1
-_SECTORS = 8  # around the head; what is behind it is looked for in the same and both next to it
-_MOUTH = -0.45  # height from the eyes; surroundings are looked at above it, where no collar is
+SECTORS = 8  # around the head; what is behind it is looked for in the same and both next to it
+MOUTH = -0.45  # height from the eyes; surroundings are looked at above it, where no collar is
 _ROUNDS = 4
 _BINS = 16  # of each channel
 _BIN_BLUR = 0.8  # bins by which a colour also speaks for its neighbours
@@ -43,14 +43,14 @@ def inside_photo_outline(photo: np.ndarray, view: View, surface: Surface) -> np.
     """
     eyes = float(surface.eye_distance * view.pixels_per_metre)  # pixels of the cut-out
     nothing = np.full(len(view.xy), np.inf)
-    picture, xy, cell = _around(photo, view, eyes)
+    picture, xy, cell = around(photo, view, eyes)
     if picture.size == 0:
         return nothing
-    height = _height(xy, view, surface)
+    height = height_of(xy, view, surface)
     size = len(view.depth_picture)
     column, row = (np.clip(np.floor(v), 0, size - 1).astype(int) for v in np.moveaxis(xy, -1, 0))
     is_head = np.isfinite(view.depth_picture)[row, column] & ((xy > 0) & (xy < size)).all(-1)
-    is_behind = surroundings(picture, is_head, height > _MOUTH, cell / eyes)
+    is_behind = surroundings(picture, is_head, height > MOUTH, cell / eyes)
     if not is_behind.any():
         return nothing
     distance = ndimage.distance_transform_edt(~is_behind) * cell / eyes
@@ -71,21 +71,23 @@ def surroundings(
     """
     depth = ndimage.distance_transform_edt(np.pad(is_head, 1, mode="edge"))[1:-1, 1:-1] * cell
     far = counts & (ndimage.distance_transform_edt(~is_head) * cell > _FAR)
-    bins = _bins(picture)
+    bins = color_bins(picture)
     inside = counts & (depth > _INSIDE)
     is_behind = np.zeros_like(is_head)
     if min(far.sum(), inside.sum()) < _ENOUGH:
         return is_behind
-    sector = _sectors(is_head)
+    sector = sectors_of(is_head)
     common_far = np.zeros(is_head.shape)
-    for number in range(_SECTORS):
-        near = far & ((sector - number + 1) % _SECTORS < 3)
+    for number in range(SECTORS):
+        near = far & ((sector - number + 1) % SECTORS < 3)
         here = sector == number
-        common_far[here] = _histogram(bins[near if near.sum() > _ENOUGH else far])[_at(bins[here])]
+        common_far[here] = color_histogram(bins[near if near.sum() > _ENOUGH else far])[
+            _at(bins[here])
+        ]
     odds = _ODDS + (_ODDS_INSIDE - _ODDS) * depth
     vote = 2 * int(0.5 * _VOTE / cell) + 3
     for _ in range(_ROUNDS):
-        common_inside = _histogram(bins[inside & ~is_behind])[_at(bins)]
+        common_inside = color_histogram(bins[inside & ~is_behind])[_at(bins)]
         strange = common_far > odds * common_inside + _TOO_RARE
         strange = ndimage.uniform_filter(strange.astype(np.float32), vote) > 0.5
         # Of what is strange inside the head, an eye or a badge does not reach its outline.
@@ -95,15 +97,15 @@ def surroundings(
     return is_behind
 
 
-def _sectors(is_head: np.ndarray) -> np.ndarray:
+def sectors_of(is_head: np.ndarray) -> np.ndarray:
     """The sector [G, H] around the middle of the head."""
     rows, columns = np.nonzero(is_head)
     y, x = np.mgrid[: is_head.shape[0], : is_head.shape[1]]
     angle = np.arctan2(y - rows.mean(), x - columns.mean())
-    return np.floor((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
+    return np.floor((angle / (2 * np.pi) + 0.5) * SECTORS).astype(int) % SECTORS
 
 
-def _around(photo: np.ndarray, view: View, eyes: float) -> tuple[np.ndarray, np.ndarray, float]:
+def around(photo: np.ndarray, view: View, eyes: float) -> tuple[np.ndarray, np.ndarray, float]:
     """The coarse picture [G, H, 3], its pixels' places in the cut-out [G, H, 2], and their side."""
     size = len(view.depth_picture)
     shift, scale = view.border[:2], float(view.shrinking)
@@ -119,7 +121,7 @@ def _around(photo: np.ndarray, view: View, eyes: float) -> tuple[np.ndarray, np.
     return crop.mean((1, 3), dtype=np.float32), xy, step * scale
 
 
-def _height(xy: np.ndarray, view: View, surface: Surface) -> np.ndarray:
+def height_of(xy: np.ndarray, view: View, surface: Surface) -> np.ndarray:
     """The height [G, H] above the eyes of what lies at `xy`, along the head's own axis."""
     y = surface.place[:, 1]
     high, low = view.xy[y > 0].mean(0), view.xy[y <= 0].mean(0)
@@ -128,12 +130,12 @@ def _height(xy: np.ndarray, view: View, surface: Surface) -> np.ndarray:
     return (xy - high) @ up + y[y > 0].mean()
 
 
-def _bins(rgb: np.ndarray) -> np.ndarray:
+def color_bins(rgb: np.ndarray) -> np.ndarray:
     """The bin [..., 3] of each colour; the root tells dark colours apart as well as bright ones."""
     return np.clip(_BINS * np.sqrt((rgb + _DARK) / (1 + _DARK)), 0, _BINS - 1).astype(int)
 
 
-def _histogram(bins: np.ndarray) -> np.ndarray:
+def color_histogram(bins: np.ndarray) -> np.ndarray:
     """The share of each colour among `bins` [N, 3]."""
     shape = (_BINS,) * 3
     counts = np.bincount(np.ravel_multi_index(_at(bins), shape), minlength=_BINS**3)

@@ -20,6 +20,7 @@ from recon.painting.surface import Surface
 from render.camera import Camera, project
 from render.image import box_downsample
 from render.mesh import apply, vertex_normals
+from render.program_io import kept
 from render.rasterize import rasterize, sample_texture
 from render.zbuffer import RasterizeConfig
 
@@ -58,8 +59,8 @@ def look(
       ValueError: the head lies outside the photo.
     """
     height, width = photo.shape[:2]
-    vertices, xy = _place(model, surface, params)
-    low, high = np.asarray(jnp.min(xy, 0)), np.asarray(jnp.max(xy, 0))
+    vertices, low, high = _place(model, surface, params)
+    low, high = np.asarray(low), np.asarray(high)
     side = float(_MARGIN * (high - low).max())
     corner = (low + high - side) / 2
     near = np.clip(np.floor(corner - 2), 0, [width, height]).astype(int)
@@ -73,7 +74,7 @@ def look(
     padding = [(0, -length % _CROP_STEP) for length in crop.shape[:2]]
     crop = np.pad(crop, [*padding, (0, 0)], mode="edge")
     shrinking = size / side
-    camera = face_camera(params.pose, size, size)
+    camera = jax.device_get(face_camera(params.pose, size, size))
     camera = camera.replace(
         focal=camera.focal * shrinking, center=(camera.center - corner) * shrinking
     )
@@ -83,9 +84,9 @@ def look(
         surface.subdivision.triangles,
         camera,
         crop,
-        jnp.asarray(shrinking, jnp.float32),
-        jnp.asarray((near - corner) * shrinking, jnp.float32),
-        jnp.asarray(border, jnp.float32),
+        np.float32(shrinking),
+        np.asarray((near - corner) * shrinking, np.float32),
+        np.asarray(border, np.float32),
     )
     view = _see(*arguments, RasterizeConfig())
     if view.overflow:
@@ -101,14 +102,15 @@ def sample(picture: jax.Array, xy: jax.Array, size: int) -> jax.Array:
 @jax.jit
 def _place(
     model: MorphableModel, surface: Surface, params: FaceParams
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the fitted vertices [V, 3] and where they are in the photo [V, 2]."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the fitted vertices [V, 3], and the corners [2] of their box in the photo."""
     shape = face_shape(model, params.identity, params.expression)
     vertices = apply(surface.subdivision, shape)
-    return vertices, project(face_camera(params.pose, 1, 1), vertices)[0]
+    xy = project(face_camera(params.pose, 1, 1), vertices)[0]
+    return vertices, jnp.min(xy, 0), jnp.max(xy, 0)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(kept, static_argnames="config")
 def _see(
     vertices: jax.Array,
     triangles: jax.Array,

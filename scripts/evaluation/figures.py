@@ -61,7 +61,8 @@ def draw_figures(
             write_figure(folder / name, figure)
     write_figure(folder / "boxes.png", boxes(names, scores))
     if subject.scans:
-        write_figure(folder / "cumulative.png", cumulative(folder, names))
+        own = [name for name in scores if ",eta=" not in name]
+        write_figure(folder / "cumulative.png", cumulative(folder, own))
     if len(etas) > 1:
         write_figure(folder / "by_eta.png", by_eta(names, scores, etas))
     if f"fixed,eta={OVERFITTED:g}" in scores:
@@ -183,7 +184,9 @@ def cumulative(folder: pathlib.Path, names: list[str]) -> Figure:
         views = views[np.isfinite(views).all(1)]
         shares = [np.interp(reach, one, scans.QUANTILES, left=0.0) for one in views]
         label = f"{name}, median {np.interp(0.5, np.mean(shares, axis=0), reach):.2f} mm"
-        ax.plot(reach, 100.0 * np.mean(shares, axis=0), color=_COLORS[name], label=label)
+        method, *together = name.split(",")
+        style = {"color": _COLORS[method], "linestyle": "--" if together else "-"}
+        ax.plot(reach, 100.0 * np.mean(shares, axis=0), label=label, **style)
     ax.set(xlabel="distance to the fitted face, mm", ylabel="share of the scans' points, %")
     ax.set(xlim=(0.0, _FARTHEST_MM), ylim=(0.0, 100.0))
     ax.set_title("Distances of scans, fits laid onto them by a similarity")

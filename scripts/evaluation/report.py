@@ -7,8 +7,9 @@ import pathlib
 import numpy as np
 from numpy.typing import NDArray
 
-from recon import evaluate
+from recon import evaluate, landmarks
 from recon.evaluation import protocol as protocol_lib
+from recon.evaluation.detector_errors import DetectorErrors
 from recon.evaluation.methods import METRICS, Method
 from recon.evaluation.protocol import Protocol
 from render import files_io
@@ -36,6 +37,9 @@ method knows no more than that every face is the mean. Rotation is Eq. 12, trans
 normals Eq. 13, projection Eq. 14 (to the model's own vertices: a contour point that rightly slid
 away from its vertex counts as missed). In brackets behind a ratio: the 95 % interval by a paired
 bootstrap over faces. Below 1, the row is better than the column."""
+_DETECTOR_NOTES = """In parts of the distance between the outer eye corners: by how much the
+detector's points are off on all faces alike, in the plane of the face, and the standard deviation
+of the rest, each coordinate; of the contour across the outline."""
 _SCAN_NOTES = """Of a scan, the columns are figures of the distances of its points, even over its
 surface within 95 mm of the tip of the nose, to the fitted surface, which a similarity has brought
 nearest to them ("rigid": a rigid motion, so that the size counts), and the mean angle of the
@@ -43,18 +47,23 @@ normals there. Rotation and translation are those of the scan that the fit was l
 
 
 def make_report(
-    folder: pathlib.Path, protocol: Protocol, rows: list[Method], scores: dict[str, dict]
+    folder: pathlib.Path,
+    protocol: Protocol,
+    rows: list[Method],
+    scores: dict[str, dict],
+    errors: DetectorErrors | None = None,
 ) -> dict:
     """Sums the scores up; `scores` holds for each method [F, A] by metric."""
     angles = protocol_lib.true_angles(folder)
     first = next(iter(scores.values()))["rotation_deg"]
-    names = [row.name for row in rows if "," not in row.name]
+    names = [row.name for row in rows if ",eta=" not in row.name]
     references = (evaluate.MEAN_FACE,) * bool(protocol.meshes) + _REFERENCES
     return {
         "settings": json.loads(files_io.json_text(dataclasses.asdict(protocol))),
         "num_faces": len(first),
         "num_views": int(first.size),
         "num_missed": int(np.isnan(first).sum()),  # by the detector
+        "detector": None if errors is None else detector_groups(errors),
         "methods": {
             name: _method_report(values, angles, protocol) for name, values in scores.items()
         },
@@ -69,6 +78,19 @@ def make_report(
             if name != other
         },
     }
+
+
+def detector_groups(errors: DetectorErrors) -> dict[str, dict[str, float]]:
+    """What the detector is off by, root mean squares over groups of points, of the eye distance."""
+    groups = {}
+    ends = np.cumsum((0, *landmarks.GROUP_SIZES))
+    for name, first, last in zip(landmarks.GROUPS, ends[:-1], ends[1:], strict=True):
+        seen = errors.offsets[first:last, :2]
+        groups[name] = {
+            "offset": float(np.sqrt((seen**2).sum(1).mean())),
+            "noise": float(np.sqrt((errors.sigma[first:last] ** 2).mean())),
+        }
+    return groups
 
 
 def _method_report(values: dict[str, NDArray], angles: NDArray, protocol: Protocol) -> dict:
@@ -115,6 +137,14 @@ def _markdown(report: dict) -> str:
         + _protocol_text(settings),
         _errors_table(own, columns),
     ]
+    if report["detector"] is not None:
+        parts.append("## The detector")
+        rows = [
+            [name, f"{100 * group['offset']:.1f}", f"{100 * group['noise']:.1f}"]
+            for name, group in report["detector"].items()
+        ]
+        parts.append(_table(["points", "always off by, %", "noise, %"], rows))
+        parts.append(_DETECTOR_NOTES)
     if report["ratios"]:
         parts.append("## Ratios of the means")
         rows = [

@@ -11,10 +11,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from PIL import ImageColor
 
 from recon import assets, fit, landmarks, morphable, person, posterior, texture
 from recon.contour_paths import paths_io
 from recon.fit import FaceFit
+from recon.looks import looks_io
+from recon.looks.look import Looks
+from recon.looks.photo_hair import AUTO, NONE, HairWish, Style
 from recon.morphable import MorphableModel
 from recon.posterior import Posterior
 from recon.residuals import FitConfig, FitModel, Observation, stack_observations
@@ -39,6 +43,8 @@ class HeadConfig:
     texture_size: int = TextureConfig.size
     size: int = 512
     frames: int = 60
+    hair: str = AUTO  # a style, AUTO or NONE
+    hair_colour: str | None = None  # a name or '#rrggbb'; None: the photo's
 
 
 class Found(NamedTuple):
@@ -60,6 +66,7 @@ class Head(NamedTuple):
     seconds: float  # of the fit, compiled
     uncertainty: Posterior
     vertex_std: np.ndarray  # [V] of the model's vertices, metres
+    hair: Style | None = None  # of its cards; None: hair is paint
 
 
 def load_model(config: HeadConfig) -> MorphableModel:
@@ -73,6 +80,23 @@ def load_model(config: HeadConfig) -> MorphableModel:
         corners, weights = paths_io.read_paths(config.paths, model)
         model = morphable.with_paths(model, corners, weights)
     return morphable.with_modes(model, num_identity, config.expression)
+
+
+def hair_wish(config: HeadConfig) -> HairWish:
+    """Returns the hair that `config` names.
+
+    Raises:
+      ValueError: a colour that is none.
+    """
+    if config.hair_colour is None:
+        return HairWish(config.hair)
+    try:
+        rgb = ImageColor.getrgb(config.hair_colour)
+    except ValueError:
+        raise ValueError(
+            f"expected --hair_colour like brown or #5a3d2b, found {config.hair_colour!r}"
+        ) from None
+    return HairWish(config.hair, tuple(value / 255 for value in rgb[:3]))
 
 
 def texture_config(config: HeadConfig) -> TextureConfig:
@@ -102,7 +126,30 @@ class HeadMaker:
         self.model = load_model(self.config)
         self._fit_config = fit_config(self.config)
         self._texture_config = texture_config(self.config)
+        self._hair_wish = hair_wish(self.config)
+        self._looks = self._load_looks()
         self._worker = ThreadPoolExecutor(max_workers=1)
+
+    def _load_looks(self) -> Looks | None:
+        """Reads the looks, if the head may wear some.
+
+        Raises:
+          ValueError: a style that there is not, or that suits another head.
+        """
+        hair = self.config.hair
+        if hair == NONE:
+            return None
+        looks = looks_io.load_looks()
+        if hair not in (AUTO, *looks.hair_names):
+            names = ", ".join((AUTO, NONE, *looks.hair_names))
+            raise ValueError(f"expected --hair of {names}, found {hair!r}")
+        if looks.head_transfer.shape[1] == len(self.model.mean) and self.model.uvs is not None:
+            return looks
+        if hair != AUTO:
+            raise ValueError(
+                f"expected the default head for --hair={hair}, found {self.model.name}"
+            )
+        return None
 
     def prepare(self, paints: bool = True) -> None:
         """Starts, in the background, what the model needs before its first fit and painting."""
@@ -189,13 +236,12 @@ class HeadMaker:
             doubt.check_photo(photo, fitted, score)
         height, width = _canvas(points) if photo is None else photo.shape[:2]
         camera = fit.face_camera(face.params.pose, width, height)
+        style = None
         with command.progress("texture"):
             if photo is None:
                 mesh = self._bare_mesh(face)
             else:
-                mesh = texture.paint(
-                    self._painted_model.result(), face.params, photo, self._texture_config
-                )
+                mesh, style = self._painted(face, photo)
         return Head(
             photo=photo,
             points=np.asarray(points),
@@ -205,7 +251,20 @@ class HeadMaker:
             seconds=found.seconds,
             uncertainty=found.uncertainty,
             vertex_std=np.asarray(posterior.vertex_std(self.model, found.uncertainty)),
+            hair=style,
         )
+
+    def _painted(self, face: FaceFit, photo: np.ndarray) -> tuple[Mesh, Style | None]:
+        arguments = self._painted_model.result(), face.params, photo
+        if self._looks is None:
+            return texture.paint(*arguments, self._texture_config), None
+        return texture.paint_with_hair(
+            *arguments, self._looks, self._hair_wish, self._texture_config
+        )
+
+    def style_name(self, style: Style) -> str:
+        """Returns the name of a style that a head of this maker wears."""
+        return self._looks.hair_names[style.number]
 
     def _bare_mesh(self, face: FaceFit) -> Mesh:
         mesh = model_mesh(self.model, face)

@@ -12,7 +12,7 @@ from render import files_io, image_io, mesh_io, rasterize, splat_io
 from render.camera import orbit
 from render.frames import drawn_ahead
 from render.image import RenderOutput, to_bytes
-from render.mesh import Mesh
+from render.mesh import Mesh, coarsen_mesh
 from scripts.shell import command, pictures, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.head import Head, HeadMaker, fit_config, model_mesh, texture_config
@@ -20,6 +20,7 @@ from scripts.shell.settings import write_settings
 
 TURNTABLE = "turntable.mp4"
 _FPS = 20
+_FINE = 0.25  # triangles per pixel; more are seen by no one
 # A head is closed but for the neck, which is not looked into: its inside need not be drawn.
 _SMOOTH = rasterize.RenderConfig(
     supersample=2, rasterize=rasterize.RasterizeConfig(cull_back_faces=True)
@@ -69,6 +70,8 @@ def turntable(
     mesh: Mesh, num_frames: int, size: int, azimuth_degrees: tuple[float, float] = (0.0, 360.0)
 ) -> Iterator[RenderOutput]:
     """Renders the head from all sides, beginning at the front."""
+    if len(mesh.triangles) > _FINE * size**2:
+        mesh = coarsen_mesh(mesh)
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     cameras = orbit(
         target=0.5 * (low + high),
@@ -99,9 +102,22 @@ def fit_report(head: Head, maker: HeadMaker) -> dict:
         "inner_error_px": face.inner_error_px,
         "contour_error_px": face.contour_error_px,
         "eye_distance_px": face.eye_distance_px,
+        "hair": hair_report(head, maker),
         "iterations": face.iterations,
         "converged": face.converged,
         "seconds": head.seconds,
+    }
+
+
+def hair_report(head: Head, maker: HeadMaker) -> dict | None:
+    """Returns the hair that the head wears, and how well it covers the photo's; None for paint."""
+    if head.hair is None:
+        return None
+    return {
+        "style": maker.style_name(head.hair),
+        "scale": head.hair.scale,
+        "misfit": head.hair.misfit,
+        "painted_misfit": head.hair.painted_misfit,
     }
 
 

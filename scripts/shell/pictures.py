@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
@@ -150,13 +151,14 @@ def draw_uncertainty(mesh: Mesh, std_mm: np.ndarray) -> np.ndarray:
     marks = marks[: np.searchsorted(marks, largest) + 1]
     heat = _viridis(_share(std_mm, marks))
     mesh = subdivide_mesh(mesh.replace(colors=heat), levels=int(len(heat) < _COARSE))
+    mesh = jax.device_get(mesh)
     normals = np.asarray(vertex_normals(mesh.vertices, mesh.triangles))
-    low, high = np.min(mesh.vertices, 0), np.max(mesh.vertices, 0)
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     panels = []
     for azimuth in _HEAT_AZIMUTHS:
         view = 0.5 * (low + high), 1.1 * float((high - low).max()), 1, _HEAT_SIDE, _HEAT_SIDE
         (camera,) = orbit(*view, azimuth_degrees=(azimuth, azimuth))
-        slant = 1.0 - np.abs(normals @ np.asarray(camera.rotation[2]))
+        slant = 1.0 - np.abs(normals @ np.asarray(camera.rotation)[2])
         shaded = mesh.replace(colors=mesh.colors * (1.0 - _SHADE * slant)[:, None])
         panels.append(next(rasterize.render_frames(shaded, [camera], _PLAIN)).rgb)
     return np.concatenate([*panels, _draw_scale(marks)], axis=1)
