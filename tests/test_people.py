@@ -71,6 +71,7 @@ def test_scattering_keeps_the_light_and_blurs_red_the_most():
     assert red < green < blue < before.std(0)[2]
 
 
+@pytest.mark.compiles
 def test_the_bust_hangs_on_the_neck_and_is_seen_from_outside(model):
     one = bust.build_bust(model)
     identity = np.random.default_rng(0).normal(size=60)
