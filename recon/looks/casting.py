@@ -100,7 +100,7 @@ def build_casting(model: MorphableModel, looks: Looks, traits: dict[str, np.ndar
     names = model.expression_names
     bases = [name.removesuffix("Left").removesuffix("Right") for name in names]
     rows = {base: np.array([base == b for b in bases], np.float32) for base in bases}
-    eyes = {name: (*_OTHER_EYES, name, (0.7, 0.7, 0.7)) for name in looks.eye_names} | _EYES
+    eyes = {name: (*_OTHER_EYES, name, (0.55, 0.55, 0.55)) for name in looks.eye_names} | _EYES
     light, dark, pictures, gains = zip(*eyes.values(), strict=True)
     others = np.array([_STYLES.get(name, (0.3, 0.3)) for name in looks.hair_names])
     return Casting(

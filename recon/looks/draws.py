@@ -13,16 +13,20 @@ class Draws:
 
     def __init__(self, key: jax.Array, count: int):
         self._values, self._used = jax.random.uniform(key, (count,)), 0
+        ends = jnp.finfo(self._values.dtype).eps
+        self._deviations = ndtri(jnp.clip(self._values, ends, 1 - ends))
 
-    def uniform(self, low=0.0, high=1.0, shape: Sequence[int] = ()) -> jax.Array:
+    def _next(self, shape: Sequence[int]) -> slice:
         first, self._used = self._used, self._used + int(np.prod(shape))
         if self._used > self._values.shape[0]:
             raise ValueError(f"expected {self._values.shape[0]} draws, found more asked for")
-        return low + (high - low) * self._values[first : self._used].reshape(shape)
+        return slice(first, self._used)
+
+    def uniform(self, low=0.0, high=1.0, shape: Sequence[int] = ()) -> jax.Array:
+        return low + (high - low) * self._values[self._next(shape)].reshape(shape)
 
     def normal(self, sd=1.0, shape: Sequence[int] = ()) -> jax.Array:
-        ends = jnp.finfo(self._values.dtype).eps
-        return sd * ndtri(jnp.clip(self.uniform(shape=shape), ends, 1 - ends))
+        return sd * self._deviations[self._next(shape)].reshape(shape)
 
     def chance(self, probability) -> jax.Array:
         return self.uniform() < probability

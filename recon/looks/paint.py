@@ -43,7 +43,7 @@ _STUBBLE_LIGHTEST = 0.8  # times the skin
 _STUBBLE_GRAIN = 0.12  # how much the skin shows between the hairs of stubble
 _HAIR_BLACK = 8.0  # added to the texture's 0..255 before the logarithm
 _MOST_DEVIATION = 2.2
-_STRANDS = {"afro01": 0.5}  # share of the contrast; its shell is a patchwork
+_STRANDS = {"afro01": 0.3}  # share of the contrast; its shell is a patchwork
 _NECK_WAVES = 3
 _GRAIN_SEED = 5
 
@@ -173,7 +173,7 @@ def _paint_head(look: Look, albedo_model: AlbedoModel, canvas: Canvas) -> jax.Ar
     logs = log_albedo(albedo_model, look.tone, look.detail, look.contrast)
     logs = logs + canvas.lips[..., None] * look.lip_tint + canvas.flesh
     skin = to_albedo(logs)
-    hairy = albedo_model.hair_zone * (1.0 + 0.3 * albedo_model.stubble_pattern)
+    hairy = albedo_model.hair_zone * (1.0 + 0.15 * albedo_model.stubble_pattern)
     cover = look.stubble * hairy
     cover = jnp.maximum(cover, look.beard * canvas.beard * (1 + _STUBBLE_GRAIN * canvas.grain))
     cover = jnp.clip(cover, 0.0, 1.0)[..., None]

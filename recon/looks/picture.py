@@ -89,21 +89,6 @@ def render_person(
       view: from `sample_view`, likewise.
       config: static settings.
     """
-    return _render(studio, person, view, config)
-
-
-@functools.partial(compiled, static_argnames="config")
-def draw_person(
-    key: jax.Array, studio: Studio, config: PictureConfig
-) -> tuple[Person, View, PersonPicture]:
-    """Draws a random person in a random view, all from one key."""
-    person_key, view_key = jax.random.split(key)
-    person = sample_person(person_key, studio.casting, studio.albedo_model)
-    view = sample_view(view_key)
-    return person, view, _render(studio, person, view, config)
-
-
-def _render(studio: Studio, person: Person, view: View, config: PictureConfig) -> PersonPicture:
     camera = person_camera(view, config)
     head = face_shape(studio.model, person.identity, person.expression)
     look = looking_at_camera(person.look, view, camera)
@@ -129,6 +114,17 @@ def _render(studio: Studio, person: Person, view: View, config: PictureConfig) -
         needed=needed,
         overflow=overflow,
     )
+
+
+def draw_person(
+    key: jax.Array, studio: Studio, config: PictureConfig
+) -> tuple[Person, View, PersonPicture]:
+    """Draws a random person in a random view, all from one key."""
+    person_key, view_key = jax.random.split(key)
+    person = sample_person(person_key, studio.casting, studio.albedo_model)
+    view = sample_view(view_key)
+    # Three programs in place of one: another size of picture compiles the last alone.
+    return person, view, render_person(studio, person, view, config)
 
 
 def _draw(

@@ -32,7 +32,7 @@ from scripts.shell.settings import as_json, check_settings, write_settings
 
 _PICTURES, _MASKS, _ROWS, _SHEET = "pictures", "masks", "people.jsonl", "sheet.jpg"
 _ON_SHEET, _COLUMNS = 32, 8
-_TEXTURES = (128, 256, 512)  # sides; the skins' own texels are worth 512
+_TEXTURES = (256, 512)  # sides; below, brows vanish; above, the skins have no more to show
 _FINE = 64  # pixels: smaller pictures take more samples a pixel
 # Triangle-tile pairs that all but a few pictures find room in, and more for each four samples.
 _PAIRS, _PAIRS_PER_PIXEL = 25_000, 1.3
