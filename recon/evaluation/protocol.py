@@ -27,7 +27,7 @@ from recon.evaluation import appearance, detector, experiments, portraits
 from recon.evaluation.appearance import Appearance
 from recon.evaluation.detector import DetectorConfig, FaceOutline
 from recon.evaluation.detector_errors import DetectorErrors, measure_errors
-from recon.evaluation.detector_errors_io import read_errors, write_errors
+from recon.evaluation.detector_errors_io import read_errors, shipped_errors, write_errors
 from recon.evaluation.experiments import Angles, Experiment
 from recon.evaluation.experiments_io import read_experiment, write_experiment
 from recon.evaluation.progress import Progress, silent
@@ -61,7 +61,8 @@ class Protocol:
     noise: DetectorConfig = _NOISE
     knows_scale: bool = True  # as the thesis does
     prior: str = "model"  # that the methods know: the model's N(0, I), or of real people
-    errors: str | None = None  # file of the detector's errors that the methods know
+    errors: str = "none"  # of the detector that the methods know: a file, "shipped" or "none"
+    knows_noise: bool = False  # the noise in that file, too; else its offsets alone
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -115,8 +116,11 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
     elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
         studio, looks = _people(whole, protocol, progress)
     offsets = sigma = correlation = None
-    if protocol.errors is not None:
-        offsets, sigma, correlation = read_errors(protocol.errors, whole.name)
+    errors = _known_errors(protocol, whole)
+    if errors is not None:
+        offsets = errors.offsets
+        if protocol.knows_noise:
+            sigma, correlation = errors.sigma, errors.correlation
     prior = assets.load_people_prior().of(modes) if protocol.prior == "people" else None
     return Subject(
         truth=truth,
@@ -131,6 +135,14 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
         correlation=correlation,
         notes=notes,
     )
+
+
+def _known_errors(protocol: Protocol, model: MorphableModel) -> DetectorErrors | None:
+    if protocol.errors == "none":
+        return None
+    if protocol.errors == "shipped":
+        return shipped_errors(model.name)
+    return read_errors(protocol.errors, model.name)
 
 
 def _people(
@@ -148,7 +160,7 @@ def _people(
     photos = (portraits.photo_of_person(key, studio) for key in keys)
     looks = []
     with progress("painting the model", count) as advance:
-        for look in appearance.photo_appearances(model, photos):
+        for look in portraits.dressed_appearances(model, studio, photos):
             looks.append(look)
             advance()
     return None, looks
