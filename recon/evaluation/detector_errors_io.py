@@ -28,8 +28,15 @@ def write_errors(path: str | os.PathLike, errors: DetectorErrors, model_name: st
 
 
 def shipped_errors(model_name: str) -> DetectorErrors | None:
-    """dlib's errors on the landmarks of the default head; None for any other model."""
-    return read_errors(_SHIPPED, model_name) if model_name == _SHIPPED_MODEL else None
+    """dlib's errors on the landmarks of the default head; None for any other model.
+
+    Without offsets of the contour: on photos that is where the jaw is seen, and it has to fit.
+    """
+    if model_name != _SHIPPED_MODEL:
+        return None
+    errors = read_errors(_SHIPPED, model_name)
+    is_inner = np.arange(NUM_LANDMARKS) >= NUM_CONTOUR
+    return errors._replace(offsets=errors.offsets * is_inner[:, None])
 
 
 def read_errors(path: str | os.PathLike, model_name: str) -> DetectorErrors:

@@ -20,7 +20,7 @@ from recon.fit import FaceFit
 from recon.looks import looks_io
 from recon.looks.look import Looks
 from recon.looks.photo_hair import AUTO, NONE, HairWish, Style
-from recon.morphable import NUM_CONTOUR, MorphableModel
+from recon.morphable import MorphableModel
 from recon.posterior import Posterior
 from recon.residuals import FitConfig, FitModel, Observation, stack_observations
 from recon.texture import PaintedModel, TextureConfig
@@ -165,10 +165,7 @@ class HeadMaker:
     @functools.cached_property
     def _fit_model(self) -> Future[FitModel]:
         errors = shipped_errors(self.model.name) if self.config.offsets else None
-        offsets = None
-        if errors is not None:
-            offsets = errors.offsets.copy()
-            offsets[:NUM_CONTOUR] = 0.0  # of photos the contour is the jaw: it has to fit
+        offsets = None if errors is None else errors.offsets
         prior = None
         if self.config.prior == "people":
             prior = assets.load_people_prior().of(np.arange(self.model.identity_sigma.shape[0]))
