@@ -41,11 +41,18 @@ from recon.formats.raw_model import (
     refuse,
     to_morphable,
 )
-from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel, landmark_embedding
+from recon.morphable import (
+    NUM_CONTOUR,
+    NUM_LANDMARKS,
+    IdentityPrior,
+    MorphableModel,
+    landmark_embedding,
+)
 from render.files_io import read_arrays, replacing
 
 _DATA = pathlib.Path(__file__).parent / "data"
 _DEFAULT = _DATA / "default_head.npz"
+_PEOPLE = _DATA / "people_prior.npz"
 _ICT_PATHS = _DATA / "ict_paths.npz"  # drawn by contour_paths, the default head as template
 
 _HALF_FIELDS = ("identity_basis", "expression_basis", "albedo_basis")
@@ -157,6 +164,21 @@ def save_npz(path: str | os.PathLike, model: MorphableModel) -> None:
     arrays["name"] = np.array(model.name, dtype=np.str_)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def save_prior(path: str | os.PathLike, prior: IdentityPrior) -> None:
+    """Writes a prior, as `load_people_prior` reads it."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file, mean=np.float32(prior.mean), covariance=np.float32(prior.covariance)
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def load_people_prior() -> IdentityPrior:
+    """Reads which of the default head's identities real people have."""
+    arrays = read_arrays(_PEOPLE, "a prior saved by save_prior")
+    return IdentityPrior(*(arrays[name].astype(np.float64) for name in ("mean", "covariance")))
 
 
 def load_npz(path: str | os.PathLike) -> MorphableModel:

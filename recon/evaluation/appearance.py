@@ -28,7 +28,7 @@ from recon.morphable import NUM_CONTOUR, MorphableModel, face_shape
 from recon.painting import shading
 from recon.painting.surface import on_host
 from recon.pose import Pose
-from recon.texture import TextureConfig
+from recon.texture import PaintedModel, TextureConfig
 from render import rasterize
 from render.image import linear_to_srgb, srgb_to_linear
 from render.mesh import Mesh, Subdivision, apply, linear_subdivision, vertex_normals
@@ -98,9 +98,7 @@ def photo_appearances(
     config: TextureConfig = _PAINTING,
 ) -> Iterator[Appearance]:
     """Paints a model with each of several photos: pairs of a photo and its points."""
-    closing, triangles = close_holes(model)
-    closed = _closed_model(model, closing, triangles)
-    head = texture.prepare(closed, config)
+    closing, head = _closed_head(model, config)
     drawn = _chained(head.surface.subdivision, closing)
     parts = on_host(head.surface).parts
     open_ = np.clip(parts["eyeballs"] + parts["inner_mouth"], 0.0, 1.0)
@@ -114,6 +112,20 @@ def photo_appearances(
             skin=jnp.asarray(1.0 - np.maximum(open_, hair), jnp.float32),
             hair=jnp.asarray(hair, jnp.float32),
         )
+
+
+def drawn_surface(model: MorphableModel, config: TextureConfig = _PAINTING) -> Subdivision:
+    """How a model's faces are drawn: its holes closed, and divided."""
+    closing, head = _closed_head(model, config)
+    return _chained(head.surface.subdivision, closing)
+
+
+def _closed_head(
+    model: MorphableModel, config: TextureConfig
+) -> tuple[sparse.csr_array, PaintedModel]:
+    """What closes the model's holes, and the closed model made ready for painting."""
+    closing, triangles = close_holes(model)
+    return closing, texture.prepare(_closed_model(model, closing, triangles), config)
 
 
 def scan_appearance(scan: Mesh) -> Appearance:

@@ -108,6 +108,7 @@ def face_region(model: MorphableModel) -> NDArray:
     return np.concatenate([np.unique(np.sort(edges, axis=1), axis=0), jaw_line])
 
 
+@jax.jit
 def outline(xy: jax.Array, region: jax.Array, center: jax.Array, angles: jax.Array) -> jax.Array:
     """Outermost points [N, 2] of a projected region on the rays from `center` at `angles` [N].
 

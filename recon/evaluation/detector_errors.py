@@ -25,9 +25,9 @@ from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS, MorphableModel, landmark
 from recon.pose import Pose
 
 _FLIP = np.array([1.0, -1.0])  # the picture's y points down
-_RIDGE = np.array(
-    [0.02, 0.02, 1.0]
-)  # of an offset, in views: turned by 30 degrees they tell z badly
+# In views, against offsets that few of them tell: views of a face err alike, along the outline none
+# tells anything, and turned by 30 degrees they tell little of z.
+_RIDGE = np.array([5.0, 5.0, 10.0])
 _OUTLINE_DEG = 2.0  # between points of the outline
 _SHRINKAGE = 0.1  # of correlations, that few faces leave uncertain
 

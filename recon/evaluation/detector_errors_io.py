@@ -1,6 +1,7 @@
 """Files of a detector's errors, .npz: measured on some faces, used on others."""
 
 import os
+import pathlib
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from recon.evaluation.detector_errors import DetectorErrors
 from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS
 from render.files_io import read_arrays, replacing
 
+_SHIPPED = pathlib.Path(__file__).parents[1] / "data" / "dlib_errors.npz"
+_SHIPPED_MODEL = "default head"
 _WHAT = "a detector's errors, written by evaluate_fit"
 _INNER = NUM_LANDMARKS - NUM_CONTOUR
 _SHAPES = {
@@ -22,6 +25,11 @@ def write_errors(path: str | os.PathLike, errors: DetectorErrors, model_name: st
     arrays = {name: np.float32(getattr(errors, name)) for name in _SHAPES}
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays, model=np.array(model_name))
+
+
+def shipped_errors(model_name: str) -> DetectorErrors | None:
+    """dlib's errors on the landmarks of the default head; None for any other model."""
+    return read_errors(_SHIPPED, model_name) if model_name == _SHIPPED_MODEL else None
 
 
 def read_errors(path: str | os.PathLike, model_name: str) -> DetectorErrors:

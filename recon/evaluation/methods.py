@@ -22,6 +22,7 @@ from recon.evaluation.experiments_io import read_experiment, read_results, write
 from recon.evaluation.progress import Progress, silent
 from recon.evaluation.protocol import Protocol, Subject, experiment_paths
 from recon.fit import FaceFit
+from recon.landmarks import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from recon.pose import Pose
 from recon.residuals import FitConfig, FitModel, Observation
 
@@ -146,6 +147,9 @@ def run_method(
         return
     faces = [read_experiment(path) for path in missing]
     views = _views_of(faces)
+    if subject.sigma is not None:
+        eyes = np.linalg.norm(views.xy[:, LEFT_EYE_CORNER] - views.xy[:, RIGHT_EYE_CORNER], axis=1)
+        views = views._replace(sigma_px=(subject.sigma * eyes[:, None]).astype(np.float32))
     if not len(views.face):
         raise RuntimeError(f"expected a face found in some view of {folder}, found none")
     with progress(f"{method.name}: {len(views.face)} fits", len(views.face)) as advance:

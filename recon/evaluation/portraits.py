@@ -1,28 +1,35 @@
 """Pictures of random people for detectors that look at pictures, in given poses and shapes.
 
 The default head is drawn as `recon.looks` draws people: skin, brows, lashes and hair of its own
-for each. A model of another maker has no such looks; it is painted with a portrait of such a
-person, seen from the front.
+for each. A model of another maker has no such looks. So the default head is painted with portraits
+of such people, and laid over the other's mean face, surface on surface, for its paint to rub off:
+lips come to lie on lips, wherever either model has its landmarks.
 
 Axes: K identity modes of the default head. Pixels as in `landmarks.py`.
 """
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.spatial
 from numpy.typing import NDArray
 
-from recon import assets
-from recon.evaluation import appearance
+from recon import assets, morphable
+from recon.default_head.people_prior import bend_onto
+from recon.evaluation import appearance, scans
+from recon.evaluation.appearance import Appearance
 from recon.looks import looks_io, people, picture
 from recon.looks.people import View
 from recon.looks.picture import PersonPicture, PictureConfig
 from recon.looks.studio import Studio, build_studio
+from recon.morphable import MorphableModel
 from recon.pose import Pose
 from render.camera import project
 from render.frames import with_room
+from render.mesh import Mesh, apply
 
 _SHARE = 2  # of the test environment's picture, each way: dlib's predictor sees no finer
 _TEXTURE = 512
@@ -80,6 +87,34 @@ def photo_of_person(key: jax.Array, studio: Studio) -> tuple[NDArray, NDArray]:
     config = PictureConfig(_PORTRAIT, _PORTRAIT)
     drawn = _draw(key, studio, view, config, np.zeros(0))
     return drawn.rgb, drawn.landmarks
+
+
+def dressed_appearances(
+    model: MorphableModel, studio: Studio, photos: Iterable[tuple[NDArray, NDArray]]
+) -> Iterator[Appearance]:
+    """What faces of a model look like in the paint of photos of the default head.
+
+    Args:
+      model: any model with landmarks.
+      studio: from `load_studio`.
+      photos: from `photo_of_person`.
+    """
+    drawn = appearance.drawn_surface(model)
+    mean = np.asarray(model.mean, np.float64)
+    scan = scans.place_scan(
+        Mesh(jnp.asarray(mean, jnp.float32), model.triangles),
+        scans.shape_landmarks(model, mean),
+        studio.model,
+    )
+    identity, onto = bend_onto(studio.model, scan)
+    shape = morphable.face_shape(studio.model, jnp.asarray(identity, jnp.float32), jnp.zeros(0))
+    places = np.asarray(apply(drawn, scan.mesh.vertices))
+    tree = None
+    for look in appearance.photo_appearances(studio.model, photos):
+        if tree is None:  # the same for all
+            tree = scipy.spatial.cKDTree(onto(np.asarray(apply(look.drawn, shape), np.float64)))
+            _, nearest = tree.query(places)
+        yield Appearance(drawn, look.albedo[nearest], look.skin[nearest], look.hair[nearest])
 
 
 def _view_of(key: jax.Array, angles: NDArray, extent: float) -> View:

@@ -27,7 +27,7 @@ from recon.evaluation import appearance, detector, experiments, portraits
 from recon.evaluation.appearance import Appearance
 from recon.evaluation.detector import DetectorConfig, FaceOutline
 from recon.evaluation.detector_errors import DetectorErrors, measure_errors
-from recon.evaluation.detector_errors_io import read_errors, write_errors
+from recon.evaluation.detector_errors_io import read_errors, shipped_errors, write_errors
 from recon.evaluation.experiments import Angles, Experiment
 from recon.evaluation.experiments_io import read_experiment, write_experiment
 from recon.evaluation.progress import Progress, silent
@@ -60,12 +60,16 @@ class Protocol:
     detector: str = "silhouette"  # exact, silhouette or dlib
     noise: DetectorConfig = _NOISE
     knows_scale: bool = True  # as the thesis does
-    errors: str | None = None  # file of the detector's errors that the methods know
+    prior: str = "model"  # that the methods know: the model's N(0, I), or of real people
+    errors: str = "none"  # of the detector that the methods know: a file, "shipped" or "none"
+    knows_noise: bool = False  # the noise in that file, too; else its offsets alone
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.held_out == 1:
             raise ValueError("expected --held_out of 2 and more, or 0, found 1: no mode is left")
+        if self.prior == "people" and self.model != "default":
+            raise ValueError(f"expected --prior=people with --model=default, found {self.model}")
 
 
 class Subject(NamedTuple):
@@ -79,7 +83,8 @@ class Subject(NamedTuple):
     looks: list[Appearance]  # of the rendered faces: of one after the other, and so on again
     studio: Studio | None  # draws the default head's, instead
     scans: list[Scan]
-    correlation: NDArray | None = None  # of the detector's errors, [51, 51]
+    sigma: NDArray | None = None  # [68] of the detector's errors, in eye distances, if known
+    correlation: NDArray | None = None  # of them, [51, 51]
     notes: tuple[str, ...] = ()  # what a reader of the results should know of the model
 
 
@@ -110,21 +115,34 @@ def load_subject(protocol: Protocol, progress: Progress = silent) -> Subject:
         outline, looks = detector.face_outline(truth), []
     elif not scans or all(len(scan.mesh.vertices) == len(truth.mean) for scan in scans):
         studio, looks = _people(whole, protocol, progress)
-    offsets = correlation = None
-    if protocol.errors is not None:
-        offsets, _, correlation = read_errors(protocol.errors, whole.name)
+    offsets = sigma = correlation = None
+    errors = _known_errors(protocol, whole)
+    if errors is not None:
+        offsets = errors.offsets
+        if protocol.knows_noise:
+            sigma, correlation = errors.sigma, errors.correlation
+    prior = assets.load_people_prior().of(modes) if protocol.prior == "people" else None
     return Subject(
         truth=truth,
         modes=modes,
         given=given,
-        fit_model=fit.prepare(given, offsets),
+        fit_model=fit.prepare(given, offsets, prior),
         outline=outline,
         looks=looks,
         studio=studio,
         scans=scans,
+        sigma=sigma,
         correlation=correlation,
         notes=notes,
     )
+
+
+def _known_errors(protocol: Protocol, model: MorphableModel) -> DetectorErrors | None:
+    if protocol.errors == "none":
+        return None
+    if protocol.errors == "shipped":
+        return shipped_errors(model.name)
+    return read_errors(protocol.errors, model.name)
 
 
 def _people(
@@ -142,7 +160,7 @@ def _people(
     photos = (portraits.photo_of_person(key, studio) for key in keys)
     looks = []
     with progress("painting the model", count) as advance:
-        for look in appearance.photo_appearances(model, photos):
+        for look in portraits.dressed_appearances(model, studio, photos):
             looks.append(look)
             advance()
     return None, looks

@@ -214,13 +214,12 @@ def refine_alignment(
             is_last, step = False, 0.5 * step
         if is_last or np.abs(step).max() * _RADIUS < _STILL:
             break
-        tried = _stepped(found, step, points)
+        tried = stepped(found, step, points)
     return found
 
 
 def _alignment_step(surface, near, points: NDArray, at: Similarity, fits_scale: bool) -> NDArray:
-    """Gauss-Newton's step [7]: turn, shift in radii of the face, log scale."""
-    center = points.mean(0)
+    """Gauss-Newton's step [7], for `stepped`."""
     moved = at(near.point)
     offset = points - moved
     distance = np.linalg.norm(offset, axis=1)
@@ -229,10 +228,7 @@ def _alignment_step(surface, near, points: NDArray, at: Similarity, fits_scale: 
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-30)
     is_on = distance < 1e-9
     normal = np.where(is_on[:, None], facing, offset / np.where(is_on, 1.0, distance)[:, None])
-    arm = moved - center
-    jacobian = np.concatenate(
-        [np.cross(arm, normal), _RADIUS * normal, (arm * normal).sum(1, keepdims=True)], axis=1
-    )
+    jacobian = motion_columns(points, moved, normal)
     if not fits_scale:
         jacobian[:, 6] = 0.0
     matrix = jacobian.T @ jacobian
@@ -240,8 +236,16 @@ def _alignment_step(surface, near, points: NDArray, at: Similarity, fits_scale: 
     return np.linalg.solve(matrix, jacobian.T @ distance)
 
 
-def _stepped(at: Similarity, step: NDArray, points: NDArray) -> Similarity:
-    """Turns, shifts and scales about the middle of the points."""
+def motion_columns(points: NDArray, moved: NDArray, along: NDArray) -> NDArray:
+    """How far points `moved` [N, 3] go along unit vectors [N, 3], by each part of a step [N, 7]."""
+    arm = moved - points.mean(0)
+    return np.concatenate(
+        [np.cross(arm, along), _RADIUS * along, (arm * along).sum(1, keepdims=True)], axis=1
+    )
+
+
+def stepped(at: Similarity, step: NDArray, points: NDArray) -> Similarity:
+    """Turns, shifts (in radii of the face) and scales [7] about the middle of points [N, 3]."""
     center = points.mean(0)
     turn = Rotation.from_rotvec(step[:3]).as_matrix()
     factor = np.exp(step[6])

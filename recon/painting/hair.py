@@ -18,7 +18,6 @@ _CELLS_DOWN = 10  # of the pattern, from the crown to the neck: strands are long
 _LEAN = 0.006  # of a turn, by which locks lean on each other
 _HAIRLINE = 0.05  # by how much strands fray it
 _BESIDE = 0.55, 0.7  # eye distances from the middle: face, side of the head
-_ABOVE_BROWS = 0.1, 0.25  # height from the eyes, in eye distances
 _SMOOTHNESS = 4.0  # of the hairline, where no photo shows it
 _ENOUGH = 4.0  # vertices fully trusted, to tell a colour
 _CAST = 0.15  # log colour
@@ -93,22 +92,6 @@ def without_stray_hair(surface: Surface, seen: Seen, share: np.ndarray) -> Seen:
     """
     beside = ramp(np.abs(surface.place[:, 0]), *_BESIDE)
     return seen._replace(trust=seen.trust * (1 - beside * seen.unlike_skin * (1 - share)))
-
-
-def under_cards(surface: Surface, seen: Seen, pattern: np.ndarray) -> tuple[Seen, np.ndarray]:
-    """What to paint under hair that is cards: skin to the skull's own hairline, and roots.
-
-    Hair that the photo shows in the face is not believed: the cards bring their own.
-
-    Args:
-      surface: of the model, on the host.
-      seen: what the photo shows.
-      pattern: [V] of `strands`.
-    """
-    skull = surface.parts["skull"]
-    above = ramp(surface.place[:, 1], *_ABOVE_BROWS) * (1 - surface.parts["features"])
-    trust = seen.trust * (1 - seen.unlike_skin * above * (skull < 0.5))
-    return seen._replace(trust=trust), ramp(skull + _HAIRLINE * pattern, 0.4, 0.6)
 
 
 def hair_color(surface: Surface, seen: Seen) -> tuple[np.ndarray, float]:

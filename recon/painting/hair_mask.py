@@ -30,6 +30,7 @@ _CLOTHES = -1.35  # height below which, outside the head, everything may be clot
 _VOTE = 0.07  # width of the neighbourhood that decides
 _RARE = 2e-4  # share of all colours that says nothing
 _SURE = 0.8
+_HOLE = 8  # pixels, radius of the largest highlight
 # Log odds of hair before its colour is known.
 _ON_SKULL, _ON_FOREHEAD, _ON_FACE = 1.5, -0.5, -4.0
 _BESIDE, _FALL = 0.0, 2.0  # at the outline; by which they fall in an eye distance
@@ -97,11 +98,7 @@ def find_hair(photo: np.ndarray, view: View, surface: Surface, seen: Seen) -> Ha
         is_other = is_far | (~inside & (share < 1 - _SURE))
         if min(is_hair.sum(), is_other.sum()) < _ENOUGH:
             return None
-    # What hair surrounds is hair, be it a highlight that looks like something else.
-    disk = np.hypot(*np.mgrid[-1:1:9j, -1:1:9j]) <= 1
-    closed = ndimage.binary_closing(np.pad(share > 0.5, 4), disk)[4:-4, 4:-4]
-    closed = ndimage.binary_fill_holes(closed) & (prior > _ON_FOREHEAD)
-    share = np.where(closed, np.maximum(share, 1 - share), share)
+    share = _without_holes(share, places, surface)
     weight = np.abs(2 * share - 1) * np.where(places.height < _CLOTHES, _BEHIND, 1.0)
     return HairMask(share, weight, picture, xy, cell, places.is_head)
 
@@ -135,6 +132,15 @@ def _seeds(
     bare = (parts["face"] > 0.5) & (parts["features"] < 0.5) & (surface.place[:, 1] < 0.1)
     is_skin = at_pixels(bare & (seen.unlike_skin < 0.5))
     return is_skull, is_skull & at_pixels(seen.unlike_skin > 0.8), is_skin
+
+
+def _without_holes(share: np.ndarray, places: _Places, surface: Surface) -> np.ndarray:
+    """Takes for hair [G, H] what hair surrounds on the skull: highlights look like other things."""
+    is_skull = places.is_head & (surface.parts["skull"][places.vertex] > 0.5)
+    disk = np.hypot(*np.mgrid[-1 : 1 : 2j * _HOLE + 1j, -1 : 1 : 2j * _HOLE + 1j]) <= 1
+    closed = ndimage.binary_closing(np.pad(share > 0.5, _HOLE), disk)
+    closed = closed[_HOLE:-_HOLE, _HOLE:-_HOLE] & is_skull
+    return np.where(closed, np.maximum(share, 1 - share), share)
 
 
 def _prior(places: _Places, surface: Surface) -> np.ndarray:

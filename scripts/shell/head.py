@@ -15,6 +15,7 @@ from PIL import ImageColor
 
 from recon import assets, fit, landmarks, morphable, person, posterior, texture
 from recon.contour_paths import paths_io
+from recon.evaluation.detector_errors_io import shipped_errors
 from recon.fit import FaceFit
 from recon.looks import looks_io
 from recon.looks.look import Looks
@@ -37,6 +38,8 @@ class HeadConfig:
     model: str = "default"
     paths: str | None = None  # file of contour paths; None: the model's own
     method: str = "robust"
+    offsets: bool = True  # knows where dlib finds the default head's landmarks
+    prior: str = "model"  # which faces are likely: the model's own, or real people's ("people")
     num_identity: int | None = None  # None: all that the model has
     expression: bool = True
     start: str = FitConfig.start
@@ -71,6 +74,8 @@ class Head(NamedTuple):
 
 def load_model(config: HeadConfig) -> MorphableModel:
     """Reads the model and keeps the modes that `config` asks for."""
+    if config.prior == "people" and config.model != "default":
+        raise ValueError(f"expected --prior=people with --model=default, found {config.model}")
     model = assets.load_model(config.model)
     largest = model.identity_sigma.shape[0]
     num_identity = config.num_identity or largest
@@ -159,7 +164,12 @@ class HeadMaker:
 
     @functools.cached_property
     def _fit_model(self) -> Future[FitModel]:
-        return self._worker.submit(prepared, fit.prepare, self.model)
+        errors = shipped_errors(self.model.name) if self.config.offsets else None
+        offsets = None if errors is None else errors.offsets
+        prior = None
+        if self.config.prior == "people":
+            prior = assets.load_people_prior().of(np.arange(self.model.identity_sigma.shape[0]))
+        return self._worker.submit(prepared, fit.prepare, self.model, offsets, prior)
 
     @functools.cached_property
     def _painted_model(self) -> Future[PaintedModel]:
