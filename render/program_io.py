@@ -75,6 +75,7 @@ def kept(function: Callable, static_argnames: str | Iterable[str] = ()) -> Calla
             return jitted(*args, **kwargs)
         return jax.tree.map(program.call(*leaves).__getitem__, program.result)
 
+    call.lower = jitted.lower
     call._cache_size = lambda: jitted._cache_size() + len(programs)  # as of `jax.jit`
     return call
 

@@ -5,9 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from recon import fit
+from recon import assets, fit
 from recon.landmarks_io import read_pts
-from scripts.shell.head import HeadConfig, HeadMaker
+from recon.looks.photo_hair import HairWish
+from scripts.shell.head import HeadConfig, HeadMaker, hair_wish
 
 pytestmark = pytest.mark.compiles
 
@@ -35,3 +36,21 @@ def test_makers_of_different_settings_stand_side_by_side():
     assert few.model.identity_sigma.shape == (3,) and more.model.identity_sigma.shape == (5,)
     with pytest.raises(ValueError, match="expected --num_identity up to"):
         HeadMaker(HeadConfig(num_identity=10_000))
+
+
+def test_hair_that_there_is_not_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match=r"^expected --hair of auto, none, afro01.*'mullet'$"):
+        HeadMaker(HeadConfig(hair="mullet"))
+    with pytest.raises(ValueError, match=r"^expected --hair_colour like brown.*'brwn'$"):
+        HeadMaker(HeadConfig(hair_colour="brwn"))
+    model = assets.load_model().replace(uvs=None, uv_triangles=None)
+    assets.save_npz(tmp_path / "bare.npz", model)
+    config = HeadConfig(model=str(tmp_path / "bare.npz"), hair="bob01")
+    with pytest.raises(ValueError, match=r"^expected the default head for --hair=bob01"):
+        HeadMaker(config)
+
+
+def test_a_colour_of_hair_is_a_name_or_a_number():
+    assert hair_wish(HeadConfig(hair_colour="#336699")).color == (0.2, 0.4, 0.6)
+    assert hair_wish(HeadConfig(hair_colour="black")).color == (0, 0, 0)
+    assert hair_wish(HeadConfig(hair="bob02")) == HairWish("bob02")

@@ -73,6 +73,7 @@ def test_it_composes(folder):
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(POINTS), expected)
     batch = jax.vmap(lambda points: call(POSE, points)[1]["moved"])(np.stack([POINTS, -POINTS]))
     np.testing.assert_allclose(batch, np.stack([POINTS, POINTS]) ** 2)
+    assert_right(call.lower(POSE, POINTS).compile()(POSE, POINTS))
     assert not folder.exists()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _HINT = b"ending, with what is begun; once more ends at once\n"
+BASE_STATUS = 128  # of a process that a signal ended, by the convention of shells
 _AGAIN = 0.01  # seconds
 
 
@@ -136,7 +137,7 @@ def line(stop: KeyboardInterrupt) -> str:
 
 def status(stop: KeyboardInterrupt) -> int:
     """The exit status by the shells' convention: 130 after Ctrl-C, 143 after SIGTERM."""
-    return 128 + getattr(stop, "number", signal.SIGINT)
+    return BASE_STATUS + getattr(stop, "number", signal.SIGINT)
 
 
 def _raise(number: int, frame: types.FrameType | None) -> None:
