@@ -149,7 +149,7 @@ def seen_of(view, surface, photo):
     return types.SimpleNamespace(unlike_skin=1.0 * (away > 0.2))
 
 
-@pytest.mark.parametrize("name, scale", [("short02", 1.0), ("long01", 1.0), ("afro01", 0.75)])
+@pytest.mark.parametrize("name, scale", [("short02", 1.0), ("afro01", 0.75)])
 def test_hair_is_told_from_skin_wall_and_shirt(looks, view, surface, name, scale):
     truth = worn(looks, view, surface, name, scale)
     photo = photo_of(view, surface, truth.share, clothes_from=SIDE - 30)
