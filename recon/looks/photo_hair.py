@@ -47,6 +47,7 @@ _UP_SCALES = 0.3, 0.6, 0.9, 1.2  # along y: hair may lie flat on top and be wide
 _FINALISTS = 3  # styles that are tried at every scale, the others at a few
 _ACROSS = np.array([1.0, 0.0, 1.0])
 _STIFFNESS = 0.02  # misfit that a scale other than one is to save, per squared logarithm
+_WISHED_STIFFNESS = 0.1  # the same for a style that is wished for, however unlike the photo's
 _GAIN = 0.05  # of the misfit, below which paint is left alone
 _DARKER = 0.2, 0.6  # quantiles of lightness between which hair shows its colour: no highlights
 _SPACING = 3e-3  # metres between points on a card
@@ -89,11 +90,13 @@ def choose_style(
             parts = (screen.turn(offsets * axes) for axes in (_ACROSS, 1 - _ACROSS))
             points[number] = screen.place(base), *parts
 
+    stiffness = _STIFFNESS if wish.style == AUTO else _WISHED_STIFFNESS
+
     def try_scales(number, across, up):
         base, wide, high = points[number]
         for scale in itertools.product(across, up):
             misfit = screen.misfit(paint | screen.cover(base + scale[0] * wide + scale[1] * high))
-            yield misfit + _STIFFNESS * np.sum(np.log(scale) ** 2), misfit, number, scale
+            yield misfit + stiffness * np.sum(np.log(scale) ** 2), misfit, number, scale
 
     first = [min(try_scales(number, _ACROSS_SCALES[1::2], _UP_SCALES[::2])) for number in points]
     tried = [
