@@ -152,7 +152,7 @@ def test_a_head_from_points_alone(tmp_path):
         *("method", "model", "identity", "expression", "rotation", "translation_px"),
         *("scale_px_per_m", "inner_error_px", "contour_error_px", "eye_distance_px"),
         *("iterations", "converged", "seconds"),
-        *("identity_std", "rotation_std_deg", "translation_std_px", "vertex_std_mm"),
+        *("identity_std", "rotation_std_deg", "translation_std_px", "vertex_std_mm", "hair"),
     }
     assert report["method"] == "inner" and report["converged"]
     assert report["inner_error_px"] < 0.03 * report["eye_distance_px"]

@@ -20,7 +20,7 @@ from printed import DOCUMENTS, OWN, ROOT, Line
 from render import shapes
 from sim.scene_io import SHIPPED
 
-NAMES = {"default", *SHIPPED, *shapes.NAMES}  # values of input flags that are no files
+NAMES = {"default", "people", *SHIPPED, *shapes.NAMES}  # values of input flags that are no files
 NOT_RUN = {  # line: reason
     "make demo": "the slow test of `demo` runs it; make would install",
     "make test": "runs this test",
