@@ -22,11 +22,8 @@ TURNTABLE = "turntable.mp4"
 _FPS = 20
 _FINE = 0.25  # triangles per pixel; more are seen by no one
 # A head is closed but for the neck, which is not looked into: its inside need not be drawn.
-# Two layers of hair are within 50 dB of all of them, but for curls, and cost half of four.
 _SMOOTH = rasterize.RenderConfig(
-    supersample=2,
-    layers=2,
-    rasterize=rasterize.RasterizeConfig(cull_back_faces=True, group=128),
+    supersample=2, rasterize=rasterize.RasterizeConfig(cull_back_faces=True, group=128)
 )
 
 
