@@ -22,7 +22,7 @@ pytestmark = pytest.mark.compiles
 
 PER_FRAME = 12
 SIZE = 32  # pixels
-PAIRS = 4096
+PAIRS = 2**15  # long Gaussians are cut, a thousand into twenty thousand
 
 
 def ball(count, degree=0, seed=0):
@@ -102,12 +102,12 @@ def test_a_video_says_how_it_changes_with_stiffness(tmp_path, count, n_grid, num
         assert picture.shape == (num_frames, SIZE, SIZE, 3) and not is_wrong
         # So small, because a pixel jumps where a Gaussian falls under 1/255 of it or two of them
         # change places in depth: a longer step meets some.
-        step = 1e-6
+        step = 3e-8
         plain = jax.jit(lambda e: film(e)[0])
         differences = (plain(zero + step) - plain(zero - step)) / (2 * step)
         size = float(jnp.linalg.norm(slope))
         assert size > 1e-2
-        assert float(jnp.linalg.norm(slope - differences)) < 1e-6 * size
+        assert float(jnp.linalg.norm(slope - differences)) < 1e-5 * size
 
         def weighed(change, weight):
             return jnp.sum(weight * video(reverse, change, num_frames=num_frames)[0])
