@@ -3,7 +3,7 @@
 import numpy as np
 import trimesh
 
-from recon.evaluation.surface_distance import closest_points, triangle_tree
+from recon.surface_distance import closest_points, triangle_tree
 
 TRIANGLE = np.array([[0.0, 0, 0], [4, 0, 0], [0, 4, 0]]), np.array([[0, 1, 2]])
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from recon.contour_paths.rule import MIN_COMMON
 from recon.morphable import NUM_CONTOUR, MorphableModel
+from recon.surface_distance import closest_on_triangles
 from render.camera import Camera, orbit
 
 MIN_PLACED = 3  # points of a path: fewer do not say how it bends
@@ -179,45 +180,11 @@ def nearest_on_skin(skin: Skin, points: NDArray, facing: NDArray | None = None) 
             is_allowed[:] = True
         # The middle lies in its triangle: none farther than the nearest middle can be nearest.
         near = np.flatnonzero(is_allowed & (away - radius <= away[is_allowed].min()))
-        share = _nearest_shares(skin.corners[near], point)
-        offset = np.einsum("nk,nkd->nd", share, skin.corners[near]) - point
-        best = np.argmin((offset**2).sum(axis=1))
+        candidates = skin.corners[near]
+        share, distance = closest_on_triangles(candidates, np.broadcast_to(point, (len(near), 3)))
+        best = distance.argmin()
         corners[i], weights[i] = skin.triangles[near[best]], share[best]
     return SkinPoints(corners, weights)
-
-
-def _nearest_shares(corners: NDArray, point: NDArray) -> NDArray:
-    """Barycentric weights [n, 3] of the points of triangles [n, 3, 3] that are nearest to `point`.
-
-    That is the foot of the perpendicular if it lies inside, else the nearest point of an edge.
-    """
-    a, b, c = np.moveaxis(corners, 1, 0)
-    normal = np.cross(b - a, c - a)
-    squared = (normal**2).sum(axis=1)
-    safe = np.where(squared > 0.0, squared, 1.0)
-    to = corners - point
-    foot = np.stack(
-        [
-            (np.cross(to[:, i], to[:, j]) * normal).sum(axis=1) / safe
-            for i, j in ((1, 2), (2, 0), (0, 1))
-        ],
-        axis=1,
-    )
-    candidates = [foot]
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        along = corners[:, j] - corners[:, i]
-        length = (along**2).sum(axis=1)
-        share = -(to[:, i] * along).sum(axis=1) / np.where(length > 0.0, length, 1.0)
-        edge = np.zeros_like(foot)
-        edge[:, j] = np.clip(share, 0.0, 1.0)
-        edge[:, i] = 1.0 - edge[:, j]
-        candidates.append(edge)
-    candidates = np.stack(candidates, axis=1)  # [n, 4, 3]
-    offset = np.einsum("nmk,nkd->nmd", candidates, corners) - point
-    cost = (offset**2).sum(axis=-1)
-    cost[:, 0] = np.where((foot >= 0.0).all(axis=1) & (squared > 0.0), cost[:, 0], np.inf)
-    best = candidates[np.arange(len(corners)), cost.argmin(axis=1)]
-    return best / best.sum(axis=1, keepdims=True)
 
 
 def at_vertex(vertex: int) -> SkinPoints:

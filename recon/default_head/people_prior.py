@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from recon.evaluation import scans
 from recon.evaluation.scans import Scan, Similarity
-from recon.evaluation.surface_distance import closest_points, triangle_tree
 from recon.morphable import NUM_CONTOUR, IdentityPrior, MorphableModel
+from recon.surface_distance import closest_points, triangle_tree
 from render.mesh import Mesh
 
 _ROUNDS = 15

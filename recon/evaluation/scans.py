@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from recon import evaluate
-from recon.evaluation.surface_distance import TriangleTree, closest_points, triangle_tree
 from recon.morphable import NUM_CONTOUR, MorphableModel, landmark_embedding
 from recon.pose import Pose
+from recon.surface_distance import TriangleTree, closest_points, triangle_tree
 from render.mesh import Mesh, vertex_normals
 
 QUANTILES = np.linspace(0.0, 1.0, 101)

@@ -17,11 +17,11 @@ import numpy as np
 from recon.default_head.build_head import RawMean, raw_mean_head
 from recon.default_head.head_mesh import chart_map
 from recon.default_head.makehuman_io import HeadData
-from recon.evaluation.surface_distance import closest_points, triangle_tree
 from recon.looks.bake_light import bake_transfer
 from recon.looks.look import Looks
 from recon.looks.makehuman_looks_io import CardData, LooksData
 from recon.morphable import MorphableModel
+from recon.surface_distance import closest_points, triangle_tree
 
 HELPERS = (  # groups of the base mesh that cards hang on
     "helper-hair",

@@ -1,7 +1,8 @@
 """Exact distances from points to a triangle mesh.
 
 A triangle lies within its radius of its centre. Triangles of like radius share a tree of centres,
-so that few of them can hold the closest point, and these are looked at one by one.
+so that few of them can hold the closest point, and these are looked at one by one. (Not by
+`trimesh.proximity`, which needs rtree.)
 
 Axes: T triangles, V vertices, N points, P pairs of a point and a triangle.
 
@@ -84,13 +85,13 @@ def closest_points(surface: TriangleTree, points: NDArray) -> Closest:
             best[closer] = distance[is_closer]
             waiting = waiting[away[:, -1] - group.radius < best[waiting]]
             seen, count = count, min(4 * count, len(group.index))
-    weights, distance = _on_triangles(surface.corners[triangle], points)
+    weights, distance = closest_on_triangles(surface.corners[triangle], points)
     point = np.einsum("nk,nki->ni", weights, surface.corners[triangle])
     return Closest(distance, triangle, weights, point)
 
 
 def _distances(surface: TriangleTree, points: NDArray, triangle: NDArray) -> NDArray:
-    """Distances [P] of points [P, 3] to their triangles [P]: `_on_triangles` in few products.
+    """Distances [P] of points [P, 3] to their triangles [P], in few products.
 
     Their error is that of the sides squared: good for comparing, not for what is told.
     """
@@ -115,8 +116,12 @@ def _segment(pp: NDArray, ps: NDArray, ss: NDArray) -> NDArray:
     return pp - 2.0 * share * ps + share**2 * ss
 
 
-def _on_triangles(corners: NDArray, points: NDArray) -> tuple[NDArray, NDArray]:
-    """Barycentric weights [P, 3] of the closest point of each triangle [P, 3, 3], its distance."""
+def closest_on_triangles(corners: NDArray, points: NDArray) -> tuple[NDArray, NDArray]:
+    """Finds the closest point of each triangle [P, 3, 3] to a point of its own [P, 3].
+
+    Returns:
+      Its barycentric weights [P, 3] and its distance [P].
+    """
     weights, best = _inside(corners, points)
     for i, j in ((0, 1), (1, 2), (2, 0)):
         along, away = corners[:, j] - corners[:, i], points - corners[:, i]
