@@ -32,12 +32,15 @@ _CENTER, _ROUNDNESS = np.array([0.0, 0.02, -0.01]), np.array([1.0, 0.7, 1.0])
 _CARD_SHARE = 0.8  # of the cards' own normals; alone they look like scales
 
 
-def hair_normals(places: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+def hair_normals(
+    places: np.ndarray, triangles: np.ndarray, card_share: float = _CARD_SHARE
+) -> np.ndarray:
     """Unit normals [M, 3] of hair: outwards from the head, bent as its cards are.
 
     Args:
       places: [M, 3].
       triangles: [T, 3] of the cards, which have no inside and no outside.
+      card_share: of the cards' own normals.
     """
     outward = _unit((places - _CENTER) * _ROUNDNESS)
     a, b, c = np.moveaxis(places[triangles], 1, 0)
@@ -46,7 +49,7 @@ def hair_normals(places: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     for corner in triangles.T:
         facing = np.sign((flat * outward[corner]).sum(1, keepdims=True))
         np.add.at(normals, corner, flat * facing)
-    return _unit(outward + _CARD_SHARE * _unit(normals))
+    return _unit(outward + card_share * _unit(normals))
 
 
 def bake_transfer(

@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 
 from recon.morphable import MorphableModel
+from recon.painting.surface import even_directions
 from render import harmonics
 
 # Half width; height at the side, front and back; depth at the side, front and back. Measured off
@@ -197,10 +198,7 @@ def _normals(rings: np.ndarray) -> np.ndarray:
 
 def _transfer(places: np.ndarray, normals: np.ndarray, is_shaded: np.ndarray) -> np.ndarray:
     """Irradiance over pi for each harmonic of the light [B, 9], in the shadow of a head."""
-    k = np.arange(_NUM_DIRECTIONS) + 0.5
-    height, turn = 1 - 2 * k / _NUM_DIRECTIONS, np.pi * (1 + 5**0.5) * k
-    flat = np.sqrt(1 - height**2)
-    directions = np.stack([flat * np.cos(turn), height, flat * np.sin(turn)], -1)
+    directions = even_directions(_NUM_DIRECTIONS)
     lit = np.ones((len(places), _NUM_DIRECTIONS))
     for middle, radii in _CASTERS:
         lit *= 1 - _hits(places, directions, middle, radii)

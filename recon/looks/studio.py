@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 
 from recon.looks.albedo import AlbedoModel, build_albedo_model
+from recon.looks.bake_light import hair_normals
 from recon.looks.bust import Bust, build_bust
 from recon.looks.cards import Wardrobe, build_wardrobe, card_vertices
 from recon.looks.casting import Casting, build_casting
@@ -16,13 +17,10 @@ from recon.looks.look import Looks
 from recon.looks.paint import Canvas, build_canvas
 from recon.morphable import MorphableModel
 from render.mesh import vertex_normals
-from render.transforms import safe_normalize
 
 LABELS = ("background", "skin", "neck", "lips", "mouth", "eyes", "brows", "hair", "clothes")
 BACKGROUND, SKIN, NECK, LIPS, MOUTH, EYES, BROWS, HAIRS, CLOTHES = range(len(LABELS))
 
-_SKULL_MIDDLE = np.array([0.0, 0.02, -0.01])  # that hair grows away from
-_SKULL_FLATNESS = np.array([1.0, 0.7, 1.0])
 _RELIEF = 0.5  # share of the cards' own normals in the hair's
 _RELIEFS = {"afro01": 0.12}  # its shell is a patchwork
 _FLOORS = {"skull": 0.45, "inner_mouth": 0.3, "mouth_plug": 0.35, "sockets": 0.25, "eyeballs": 0.2}
@@ -75,7 +73,7 @@ def build_studio(
         canvas=build_canvas(model, looks, bust, texture_size),
         casting=build_casting(model, looks, traits),
         head_transfer=jnp.roll(looks.head_transfer, -1, 0),
-        hair_normals=_hair_normals(wardrobe, model.mean, jnp.array(relief)),
+        hair_normals=_hair_normals(wardrobe, model.mean, relief),
         mean_normals=vertex_normals(model.mean, model.triangles),
         head_texels=jnp.asarray(uvs * [1, -1] + [0, 1], jnp.float32) * texture_size,
         floor=jnp.asarray(floor, jnp.float32),
@@ -84,21 +82,14 @@ def build_studio(
     )
 
 
-@jax.jit
-def _hair_normals(wardrobe: Wardrobe, mean: jax.Array, relief: jax.Array) -> jax.Array:
-    """Normals [H + 1, N, 3] of the hair on the mean head: of the skull, with the cards' relief."""
-
-    def of_style(style):
-        cards, relief = style
-        places = card_vertices(cards, mean, jnp.ones(()))
-        away = safe_normalize((places - _SKULL_MIDDLE) * _SKULL_FLATNESS)
-        a, b, c = (places[cards.triangles[:, k]] for k in range(3))
-        flat = jnp.cross(b - a, c - a)[:, None]
-        side = jnp.sign(jnp.sum(flat * away[cards.triangles], -1, keepdims=True))
-        own = jnp.zeros_like(places).at[cards.triangles].add(flat * side)
-        return safe_normalize(away + relief * safe_normalize(own))
-
-    return jax.lax.map(of_style, (wardrobe.hair, relief))
+def _hair_normals(wardrobe: Wardrobe, mean: jax.Array, relief: list[float]) -> jax.Array:
+    """Normals [H + 1, N, 3] of the hair on the mean head."""
+    normals = []
+    for style, share in enumerate(relief):
+        cards = jax.tree.map(lambda leaf, i=style: leaf[i], wardrobe.hair)
+        places = np.asarray(card_vertices(cards, mean, jnp.ones(())), np.float64)
+        normals.append(hair_normals(places, np.asarray(cards.triangles), share))
+    return jnp.asarray(np.stack(normals), jnp.float32)
 
 
 def _labels(regions: dict[str, np.ndarray], triangles: np.ndarray) -> np.ndarray:
