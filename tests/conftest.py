@@ -14,6 +14,8 @@ import jax
 import pytest
 
 from recon import assets
+from recon.looks import looks_io
+from recon.looks.look import Looks
 from recon.morphable import MorphableModel
 
 # Workers, and the processes that they start, read each other's compiled programs, and those of the
@@ -89,6 +91,11 @@ def no_program_folder() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def default_model() -> MorphableModel:
     return assets.load_model()
+
+
+@pytest.fixture(scope="session")
+def looks() -> Looks:
+    return looks_io.load_looks()
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from recon import assets
-from recon.looks import albedo, looks_io
+from recon.looks import albedo
 from recon.painting.atlas import at_texels, build_atlas, to_picture
 
 pytestmark = pytest.mark.compiles
@@ -14,26 +13,18 @@ SIZE = 128
 
 
 @pytest.fixture(scope="module")
-def model():
-    return assets.load_model()
+def skins(looks, default_model):
+    return albedo.build_albedo_model(looks, default_model, SIZE)
 
 
 @pytest.fixture(scope="module")
-def looks():
-    return looks_io.load_looks()
-
-
-@pytest.fixture(scope="module")
-def skins(looks, model):
-    return albedo.build_albedo_model(looks, model, SIZE)
-
-
-@pytest.fixture(scope="module")
-def regions(model):
-    atlas = build_atlas(model.uvs, model.uv_triangles, model.triangles, SIZE)
+def regions(default_model):
+    atlas = build_atlas(
+        default_model.uvs, default_model.uv_triangles, default_model.triangles, SIZE
+    )
     return {
         name: np.asarray(to_picture(atlas, at_texels(atlas, share[:, None])))[..., 0]
-        for name, share in model.regions.items()
+        for name, share in default_model.regions.items()
     }
 
 

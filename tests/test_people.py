@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recon import assets
 from recon.default_head.head_samples import TRAITS
 from recon.looks import bust, casting, light_transport, looks_io, people, studio, words
 from recon.looks.picture import PictureConfig, person_camera, render_person
@@ -18,18 +17,8 @@ _SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def model():
-    return assets.load_model()
-
-
-@pytest.fixture(scope="module")
-def looks():
-    return looks_io.load_looks()
-
-
-@pytest.fixture(scope="module")
-def cast(model, looks):
-    return casting.build_casting(model, looks, looks_io.load_traits())
+def cast(default_model, looks):
+    return casting.build_casting(default_model, looks, looks_io.load_traits())
 
 
 def directions(count=200):
@@ -72,10 +61,10 @@ def test_scattering_keeps_the_light_and_blurs_red_the_most():
 
 
 @pytest.mark.compiles
-def test_the_bust_hangs_on_the_neck_and_is_seen_from_outside(model):
-    one = bust.build_bust(model)
+def test_the_bust_hangs_on_the_neck_and_is_seen_from_outside(default_model):
+    one = bust.build_bust(default_model)
     identity = np.random.default_rng(0).normal(size=60)
-    head = face_shape(model, jnp.asarray(identity, jnp.float32), jnp.zeros(0))
+    head = face_shape(default_model, jnp.asarray(identity, jnp.float32), jnp.zeros(0))
     turned = euler_rotation(*jnp.array([0.5, 0.1, -0.1]))
     places = bust.bust_vertices(one, head, turned, jnp.array(1.1))
     num_places = np.flatnonzero(np.diff(np.asarray(one.uvs)[:, 0]) < 0)[0] + 1
@@ -93,11 +82,12 @@ def test_the_bust_hangs_on_the_neck_and_is_seen_from_outside(model):
     assert jnp.mean(jnp.sum(one.normals[one.triangles[:, 0]] * faces, -1) > 0) > 0.97
 
 
-def test_shoulders_turn_with_the_body(model):
-    one = bust.build_bust(model)
+def test_shoulders_turn_with_the_body(default_model):
+    one = bust.build_bust(default_model)
     turned = euler_rotation(*jnp.array([0.5, 0.0, 0.0]))
     ahead, aside = (
-        bust.bust_vertices(one, model.mean, body, jnp.ones(())) for body in (jnp.eye(3), turned)
+        bust.bust_vertices(one, default_model.mean, body, jnp.ones(()))
+        for body in (jnp.eye(3), turned)
     )
     last = np.asarray(one.turn) == 1
     expected = (ahead - bust._PIVOT) @ turned.T + bust._PIVOT
@@ -111,21 +101,21 @@ def test_traits_and_what_they_leave_make_up_the_prior(cast):
     assert np.all(abs(variance - 1) < 0.25)
 
 
-def test_men_have_larger_jaws_than_women(model, cast):
+def test_men_have_larger_jaws_than_women(default_model, cast):
     """The direction of a trait is what its name says."""
     male = TRAITS.index("male")
-    chin, nose = (int(model.landmark_vertices[i]) for i in (8, 33))
+    chin, nose = (int(default_model.landmark_vertices[i]) for i in (8, 33))
     lengths = []
     for value in (0.0, 1.0):
         traits = cast.trait_mean.at[male].set(value)
-        head = face_shape(model, cast.identity(traits, jnp.zeros(60)), jnp.zeros(0))
+        head = face_shape(default_model, cast.identity(traits, jnp.zeros(60)), jnp.zeros(0))
         lengths.append(head[nose, 1] - head[chin, 1])
     assert lengths[1] > 1.01 * lengths[0]
 
 
 @pytest.mark.compiles
-def test_a_person_comes_from_the_key_alone(model, looks, cast):
-    small = studio.build_albedo_model(looks, model, 16)
+def test_a_person_comes_from_the_key_alone(default_model, looks, cast):
+    small = studio.build_albedo_model(looks, default_model, 16)
     keys = jax.random.split(jax.random.key(0), 64)
     many = jax.vmap(people.sample_person, (0, None, None))(keys, cast, small)
     one = people.sample_person(keys[5], cast, small)
@@ -141,8 +131,8 @@ def test_a_person_comes_from_the_key_alone(model, looks, cast):
 
 
 @pytest.mark.slow
-def test_a_picture_shows_who_was_asked_for(model, looks):
-    room = studio.build_studio(model, looks, looks_io.load_traits(), 64)
+def test_a_picture_shows_who_was_asked_for(default_model, looks):
+    room = studio.build_studio(default_model, looks, looks_io.load_traits(), 64)
     key = jax.random.key(3)
     person = people.sample_person(key, room.casting, room.albedo_model)
     view = people.sample_view(key)
@@ -162,8 +152,8 @@ def test_a_picture_shows_who_was_asked_for(model, looks):
     np.testing.assert_array_equal(bald.label[bald.alpha == 0], labels.index("background"))
     # The picture's middle is the face, its landmarks lie where the camera puts the head's.
     assert bald.label[_SIZE // 2, _SIZE // 2] == labels.index("skin")
-    head = face_shape(model, person.identity, person.expression)
-    expected = project(person_camera(view, config), head[model.landmark_vertices])[0]
+    head = face_shape(default_model, person.identity, person.expression)
+    expected = project(person_camera(view, config), head[default_model.landmark_vertices])[0]
     np.testing.assert_allclose(bald.landmarks, expected, atol=1e-3)
     eyes = bald.landmarks[36:48].mean(0)
     assert bald.label[int(eyes[1]) - 4, int(eyes[0])] == labels.index("skin")  # forehead

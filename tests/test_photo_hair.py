@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from recon import assets
-from recon.looks import hair_mesh, hair_style, looks_io, photo_hair
+from recon.looks import hair_mesh, hair_style, photo_hair
 from recon.looks.photo_hair import AUTO, NONE, HairWish, Style
 from recon.painting import hair_mask
 from recon.painting.hair_mask import HairMask
@@ -20,22 +19,12 @@ SKIN, HAIR, WALL, SHIRT = (0.8, 0.6, 0.5), (0.25, 0.16, 0.1), (0.55, 0.65, 0.75)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return assets.load_model()
-
-
-@pytest.fixture(scope="module")
-def looks():
-    return looks_io.load_looks()
-
-
-@pytest.fixture(scope="module")
-def surface(model):
+def surface(default_model):
     """What painting knows of the model, of its own mesh alone."""
-    mean = np.asarray(model.mean, float)
-    eyes = mean[np.asarray(model.landmark_vertices)[[36, 45]]]
+    mean = np.asarray(default_model.mean, float)
+    eyes = mean[np.asarray(default_model.landmark_vertices)[[36, 45]]]
     distance = np.linalg.norm(eyes[0] - eyes[1])
-    parts = {name: np.asarray(share, float) for name, share in model.regions.items()}
+    parts = {name: np.asarray(share, float) for name, share in default_model.regions.items()}
     features = sum(parts[name] for name in ("lips", "eyelids", "eyeballs", "inner_mouth"))
     return types.SimpleNamespace(
         parts=parts | {"features": np.clip(features, 0, 1)},
@@ -45,10 +34,10 @@ def surface(model):
 
 
 @pytest.fixture(scope="module")
-def view(model):
+def view(default_model):
     """The mean head from the front, a little turned, in a cut-out of a photo of the same scale."""
-    mean = np.asarray(model.mean, float)
-    normals = np.asarray(vertex_normals(model.mean, model.triangles), float)
+    mean = np.asarray(default_model.mean, float)
+    normals = np.asarray(vertex_normals(default_model.mean, default_model.triangles), float)
     turn = np.deg2rad(15)
     right = np.array([np.cos(turn), 0, -np.sin(turn)])
     to_viewer = np.array([np.sin(turn), 0, np.cos(turn)])
@@ -177,14 +166,14 @@ def test_hair_like_the_wall_is_in_doubt(looks, view, surface):
 
 
 @pytest.fixture(scope="module")
-def head(model):
-    count = len(model.mean)
+def head(default_model):
+    count = len(default_model.mean)
     return Mesh(
-        vertices=model.mean,
-        triangles=model.triangles,
+        vertices=default_model.mean,
+        triangles=default_model.triangles,
         colors=jnp.full((count, 3), 0.5),
-        uvs=model.uvs,
-        uv_triangles=model.uv_triangles,
+        uvs=default_model.uvs,
+        uv_triangles=default_model.uv_triangles,
         texture=jnp.full((64, 64, 3), 0.5),
     )
 
