@@ -1,0 +1,97 @@
+"""Small relatives of the networks of public video pipelines, filled name by name with noise.
+
+With torch or without, the same names get the same numbers, so what torch computes of them can be
+kept, and compared with where there is no torch. No parameter is left at zero or one: a branch that
+starts at zero would hide whatever is wrong in it.
+"""
+
+import zlib
+
+import numpy as np
+from flax import traverse_util
+
+from models.diffusion.configs import ModelScopeConfig, SvdConfig
+from models.diffusion.unet_modelscope import ModelScopeUnet
+from models.diffusion.unet_svd import SvdUnet
+from models.torch_names import torch_places
+
+MODELSCOPE = {
+    "_class_name": "UNet3DConditionModel",
+    "_diffusers_version": "0.15.0.dev0",
+    "sample_size": 32,
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [16, 24],
+    "cross_attention_dim": 12,
+    "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"],
+    "downsample_padding": 1,
+    "in_channels": 4,
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 4,
+    "out_channels": 4,
+    "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
+}
+SVD = {
+    "_class_name": "UNetSpatioTemporalConditionModel",
+    "_diffusers_version": "0.24.0.dev0",
+    "addition_time_embed_dim": 8,
+    "block_out_channels": [32, 64],
+    "cross_attention_dim": 12,
+    "down_block_types": ["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"],
+    "in_channels": 8,
+    "layers_per_block": 1,
+    "num_attention_heads": [2, 4],
+    "num_frames": 25,
+    "out_channels": 4,
+    "projection_class_embeddings_input_dim": 24,
+    "sample_size": 96,
+    "transformer_layers_per_block": 1,
+    "up_block_types": ["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"],
+}
+
+
+def modelscope_unet() -> ModelScopeUnet:
+    return ModelScopeUnet(ModelScopeConfig.from_json(MODELSCOPE))
+
+
+def svd_unet() -> SvdUnet:
+    return SvdUnet(SvdConfig.from_json(SVD))
+
+
+def noise(name: str, shape: tuple[int, ...], scale: float = 1.0, mean: float = 0.0) -> np.ndarray:
+    """Normal noise [*shape] that belongs to a name."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return (mean + scale * rng.standard_normal(shape)).astype(np.float32)
+
+
+def entry_of(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The entry of a checkpoint: features neither grow nor vanish on their way."""
+    if len(shape) > 1:
+        return noise(name, shape, np.prod(shape[1:]) ** -0.5)
+    return noise(name, shape, 0.3, mean=float(name.endswith("weight")))
+
+
+def entries_of(shapes: dict) -> dict[str, np.ndarray]:
+    """The checkpoint of a network, by torch's names and in torch's layout."""
+    return {name: entry_of(name, place.shape) for name, place in torch_places(shapes).items()}
+
+
+def params_of(shapes: dict) -> dict:
+    """The parameters of a network."""
+    entries, places = entries_of(shapes), torch_places(shapes)
+    return traverse_util.unflatten_dict(
+        {place.path: place.arrange(entries[name]) for name, place in places.items()}
+    )
+
+
+def modelscope_inputs(batch=2, frames=3, height=5, width=4) -> tuple[np.ndarray, ...]:
+    x = noise("x", (batch, frames, height, width, 4))
+    return x, np.linspace(3, 950, batch, dtype=np.float32), noise("text", (batch, 7, 12))
+
+
+def svd_inputs(batch=2, frames=3, height=5, width=4) -> tuple[np.ndarray, ...]:
+    x = noise("x", (batch, frames, height, width, 8))
+    ids = np.array([[6, 127, 0.02], [23, 40, 0.3]], np.float32)[:batch]
+    return x, np.linspace(-1, 0.7, batch, dtype=np.float32), noise("image", (batch, 1, 12)), ids
