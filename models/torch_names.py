@@ -5,9 +5,9 @@ serves every network:
 
 | ours | torch's |
 | --- | --- |
-| `down_blocks_0/resnets_1/conv1/kernel` [3, 3, I, O] | `down_blocks.0.resnets.1.conv1.weight` [O, I, 3, 3] |
+| `blocks_0/resnets_1/conv1/kernel` [3, 3, I, O] | `blocks.0.resnets.1.conv1.weight` [O, I, 3, 3] |
 | `norm1/scale`, `token_embedding/embedding` | `norm1.weight`, `token_embedding.weight` |
-| `linear_1/bias`, `mix_factor` | the same: `linear_1` is no list in torch either |
+| `linear_1/bias`, `time_mixer/mix_factor` | the same: `linear_1` is no list in torch either |
 """
 
 import re

@@ -10,9 +10,10 @@ import zlib
 import numpy as np
 from flax import traverse_util
 
-from models.diffusion.configs import ModelScopeConfig, SvdConfig
+from models.diffusion.configs import ModelScopeConfig, SvdConfig, VaeConfig, VideoVaeConfig
 from models.diffusion.unet_modelscope import ModelScopeUnet
 from models.diffusion.unet_svd import SvdUnet
+from models.diffusion.vae import Vae, VideoVae
 from models.torch_names import torch_places
 
 MODELSCOPE = {
@@ -50,6 +51,34 @@ SVD = {
     "transformer_layers_per_block": 1,
     "up_block_types": ["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"],
 }
+VAE = {
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.15.0.dev0",
+    "act_fn": "silu",
+    "block_out_channels": [8, 16],
+    "down_block_types": 2 * ["DownEncoderBlock2D"],
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "out_channels": 3,
+    "sample_size": 512,
+    "scaling_factor": 0.18215,
+    "up_block_types": 2 * ["UpDecoderBlock2D"],
+}
+VIDEO_VAE = {
+    "_class_name": "AutoencoderKLTemporalDecoder",
+    "_diffusers_version": "0.24.0.dev0",
+    "block_out_channels": [32, 64],
+    "down_block_types": 2 * ["DownEncoderBlock2D"],
+    "force_upcast": True,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "out_channels": 3,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+}
 
 
 def modelscope_unet() -> ModelScopeUnet:
@@ -58,6 +87,14 @@ def modelscope_unet() -> ModelScopeUnet:
 
 def svd_unet() -> SvdUnet:
     return SvdUnet(SvdConfig.from_json(SVD))
+
+
+def vae() -> Vae:
+    return Vae(VaeConfig.from_json(VAE))
+
+
+def video_vae() -> VideoVae:
+    return VideoVae(VideoVaeConfig.from_json(VIDEO_VAE))
 
 
 def noise(name: str, shape: tuple[int, ...], scale: float = 1.0, mean: float = 0.0) -> np.ndarray:
@@ -95,3 +132,9 @@ def svd_inputs(batch=2, frames=3, height=5, width=4) -> tuple[np.ndarray, ...]:
     x = noise("x", (batch, frames, height, width, 8))
     ids = np.array([[6, 127, 0.02], [23, 40, 0.3]], np.float32)[:batch]
     return x, np.linspace(-1, 0.7, batch, dtype=np.float32), noise("image", (batch, 1, 12)), ids
+
+
+def vae_inputs(batch=2, frames=3, height=6, width=4) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures in about [-1, 1], and latents of other pictures."""
+    pictures = noise("pictures", (batch, frames, height, width, 3), 0.5)
+    return pictures, noise("latents", (batch, frames, height // 2, width // 2, 4))

@@ -137,9 +137,10 @@ class Attention(nn.Module):
             h = _group_norm("group_norm", self.groups, 1e-6, (-2, -1))(x)
         else:
             h = x
-        q = self._heads_of("to_q", h)
-        k, v = (
-            self._heads_of(name, h if context is None else context) for name in ("to_k", "to_v")
+        context = h if context is None else context
+        q, k, v = (
+            self._heads_of(name, tokens)
+            for name, tokens in (("to_q", h), ("to_k", context), ("to_v", context))
         )
         logits = jnp.einsum("...qnc,...knc->...nqk", q * self.head_size**-0.5, k)
         weights = nn.softmax(logits.astype(jnp.float32)).astype(v.dtype)

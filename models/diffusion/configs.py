@@ -65,6 +65,22 @@ def _are_like(default: Any, values: list | tuple) -> bool:
     return all(type(value) is type(default) for value in values)
 
 
+def _check_blocks(config: Any, name: str, *known: str) -> None:
+    """Refuses a list that does not name a known block for each level."""
+    types, levels = getattr(config, name), len(config.block_out_channels)
+    if len(types) != levels or not set(types) <= set(known):
+        found = ", ".join(types)
+        raise ValueError(f"expected {levels} of {' or '.join(known)} in {name}, found {found}")
+
+
+def _check_groups(widths: tuple[int, ...], *divisors: int) -> None:
+    """Refuses channels that groups or heads cannot share."""
+    for width in widths:
+        if any(width % divisor for divisor in divisors):
+            expected = " and ".join(map(str, divisors))
+            raise ValueError(f"expected block_out_channels divisible by {expected}, found {width}")
+
+
 class _Levels:
     """What the settings of both UNets say of their levels, the largest first."""
 
@@ -75,15 +91,10 @@ class _Levels:
         types = {"down": self.down_block_types, "up": self.up_block_types[::-1]}
         return way == "mid" or types[way][level].startswith("CrossAttn")
 
-    def _check_levels(self, *lists: str) -> None:
-        for name in ("down_block_types", "up_block_types", *lists):
-            if len(getattr(self, name)) != len(self.block_out_channels):
-                levels, found = len(self.block_out_channels), len(getattr(self, name))
-                raise ValueError(f"expected {levels} entries in {name}, found {found}")
-        for way, types in (("Down", self.down_block_types), ("Up", self.up_block_types)):
+    def _check_levels(self) -> None:
+        for way in ("Down", "Up"):
             known = [f"{attends}{way}Block{self._suffix}" for attends in ("CrossAttn", "")]
-            if unknown := set(types) - set(known):
-                raise ValueError(f"expected {' or '.join(known)}, found {unknown.pop()}")
+            _check_blocks(self, f"{way.lower()}_block_types", *known)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +115,7 @@ class ModelScopeConfig(_Levels):
 
     def __post_init__(self):
         self._check_levels()
-        widths = self.block_out_channels
-        if any(c % self.norm_num_groups or c % self.attention_head_dim for c in widths):
-            raise ValueError(
-                f"expected block_out_channels in {self.norm_num_groups} groups and heads of "
-                f"{self.attention_head_dim}, found {widths}"
-            )
+        _check_groups(self.block_out_channels, self.norm_num_groups, self.attention_head_dim)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ModelScopeConfig":
@@ -144,12 +150,14 @@ class SvdConfig(_Levels):
     num_attention_heads: tuple[int, ...] = (5, 10, 20, 20)
 
     def __post_init__(self):
-        self._check_levels("num_attention_heads")
+        self._check_levels()
+        if len(self.num_attention_heads) != len(self.block_out_channels):
+            raise ValueError(
+                f"expected {len(self.block_out_channels)} entries in num_attention_heads, "
+                f"found {len(self.num_attention_heads)}"
+            )
         for channels, heads in zip(self.block_out_channels, self.num_attention_heads, strict=True):
-            if channels % 32 or channels % heads:
-                raise ValueError(
-                    f"expected block_out_channels in 32 groups and {heads} heads, found {channels}"
-                )
+            _check_groups((channels,), 32, heads)
         if self.projection_class_embeddings_input_dim != 3 * self.addition_time_embed_dim:
             raise ValueError(
                 "expected projection_class_embeddings_input_dim to be three times "
@@ -167,41 +175,54 @@ class SvdConfig(_Levels):
 
 @dataclasses.dataclass(frozen=True)
 class VaeConfig:
-    """Settings of the autoencoder of pictures (AutoencoderKL), and of videos."""
+    """Settings of the autoencoder of pictures, AutoencoderKL."""
 
     in_channels: int = 3
     out_channels: int = 3
     latent_channels: int = 4
     block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    down_block_types: tuple[str, ...] = 4 * ("DownEncoderBlock2D",)
+    up_block_types: tuple[str, ...] = 4 * ("UpDecoderBlock2D",)
     layers_per_block: int = 2
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
 
+    def __post_init__(self):
+        _check_blocks(self, "down_block_types", "DownEncoderBlock2D")
+        _check_blocks(self, "up_block_types", "UpDecoderBlock2D")
+        _check_groups(self.block_out_channels, self.norm_num_groups)
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VaeConfig":
-        """Takes the entries of AutoencoderKL's `config.json`, or refuses them."""
+        """Takes the entries of a `config.json`, or refuses them by a ValueError."""
         only = {"act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True}
         only |= {"mid_block_add_attention": True, "shift_factor": None}
         only |= {"latents_mean": None, "latents_std": None}
-        return cls._from_json(values, "AutoencoderKL", only, _up_types(values, "UpDecoderBlock2D"))
+        return take_config(cls, values, "AutoencoderKL", only, ("sample_size", "force_upcast"))
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoVaeConfig:
+    """Settings of the autoencoder of videos, AutoencoderKLTemporalDecoder."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    down_block_types: tuple[str, ...] = 4 * ("DownEncoderBlock2D",)
+    layers_per_block: int = 2
+    scaling_factor: float = 0.18215
+
+    norm_num_groups = 32  # of all that were ever trained
+
+    def __post_init__(self):
+        _check_blocks(self, "down_block_types", "DownEncoderBlock2D")
+        _check_groups(self.block_out_channels, self.norm_num_groups)
+        if self.layers_per_block != 2:  # else torch's middle block forgets its attention or a layer
+            raise ValueError(f"expected layers_per_block to be 2, found {self.layers_per_block}")
 
     @classmethod
-    def video_from_json(cls, values: Mapping[str, Any]) -> "VaeConfig":
-        """Takes the entries of AutoencoderKLTemporalDecoder's `config.json`, or refuses them."""
-        # Its middle block attends between the first two of its `layers_per_block` layers, and
-        # forgets the others.
-        config = cls._from_json(values, "AutoencoderKLTemporalDecoder", {}, {})
-        if config.layers_per_block != 2:
-            raise ValueError(f"expected layers_per_block to be 2, found {config.layers_per_block}")
-        return config
-
-    @classmethod
-    def _from_json(cls, values, class_name, only, blocks) -> "VaeConfig":
-        levels = len(values.get("block_out_channels", cls.block_out_channels))
-        only = only | {"down_block_types": levels * ["DownEncoderBlock2D"]} | blocks
+    def from_json(cls, values: Mapping[str, Any]) -> "VideoVaeConfig":
+        """Takes the entries of a `config.json`, or refuses them by a ValueError."""
         ignored = ("sample_size", "force_upcast")
-        return take_config(cls, values, class_name, only, ignored)
-
-
-def _up_types(values: Mapping[str, Any], name: str) -> dict[str, list[str]]:
-    return {"up_block_types": len(values.get("block_out_channels", ())) * [name]}
+        return take_config(cls, values, "AutoencoderKLTemporalDecoder", {}, ignored)

@@ -1,6 +1,6 @@
 """ModelScope's network, which tells the noise in the latents of a clip that a text describes.
 
-Axes as in `blocks.py`. Diffusers' UNet3DConditionModel; Wang et al. 2023, "ModelScope text-to-video".
+Axes as in `blocks.py`. Diffusers' UNet3DConditionModel; Wang et al. 2023.
 """
 
 import jax

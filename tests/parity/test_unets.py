@@ -7,16 +7,11 @@ import tiny_networks as tiny
 
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
+from torch_twins import filled  # noqa: E402
+
 pytestmark = pytest.mark.parity
 
 SIZES = {"odd": (2, 3, 5, 4), "even": (2, 5, 4, 6), "one frame": (1, 1, 4, 2)}
-
-
-def filled(network, shapes):
-    """A network of torch's with the entries that ours has; names and shapes have to agree."""
-    entries = tiny.entries_of(shapes)
-    network.load_state_dict({name: torch.from_numpy(entry) for name, entry in entries.items()})
-    return network.eval()
 
 
 def run(network, params, *inputs):
