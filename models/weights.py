@@ -5,20 +5,41 @@
 | `.safetensors` | Hugging Face's | the library of that name |
 | `.pth`, `.pt`, `.bin` | what `torch.save` writes | `models.torch_io` |
 
-The format is told by the content, not by the name. What the entries of a checkpoint are called, and
-where each goes in a network, is known to the file of that network.
+The format is told by the content, not by the name. A folder as diffusers and transformers write it
+holds `config.json`, and its entries in one file or in several with an index. What the entries of a
+checkpoint are called is known to the file of the network, or follows from the network itself
+(`models.torch_names`).
 """
 
+import contextlib
+import itertools
+import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
+from flax import traverse_util
 
 from models import torch_io
+from models.torch_names import torch_places
 
+Config = TypeVar("Config")
 _MAX_NAMED = 3  # faults in one message
+# Of diffusers, of transformers, and of both before there were safetensors.
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_VARIANTS = ("", ".fp16", ".bf16")  # the full one first
+
+
+class _Entries(NamedTuple):
+    """The entries of a checkpoint that is open."""
+
+    shapes: dict[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
 
 
 def read_entries(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -27,16 +48,8 @@ def read_entries(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
       ValueError: when `path` is no checkpoint, or one that asks for more than its arrays.
     """
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"expected a checkpoint, found nothing at {path}")
-    if torch_io.is_torch(path):
-        return torch_io.read_torch(path)
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except safetensors.SafetensorError as error:
-        message = " ".join(str(error).split())
-        raise ValueError(f"expected a checkpoint, found {path}: {message}") from None
+    with _opened(path) as entries:
+        return {name: entries.read(name) for name in entries.shapes}
 
 
 def take_entries(
@@ -64,7 +77,178 @@ def take_entries(
             faults.append(f"{name} with values that are not finite")
         elif name not in shapes and not name.startswith(ignored):
             faults.append(f"unknown {name}")
+    _refuse(faults, what)
+    return {name: entries[name] for name in shapes}
+
+
+def read_config(folder: str | os.PathLike, from_json: Callable[[dict[str, Any]], Config]) -> Config:
+    """Reads the settings of the network in a folder.
+
+    Args:
+      folder: with a `config.json`.
+      from_json: makes settings of its entries, or raises a ValueError.
+
+    Raises:
+      ValueError: when there is no such file, or its entries are refused; names the file.
+    """
+    path = pathlib.Path(folder) / "config.json"
+    values = read_json(path)
+    try:
+        return from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{error} in {path}") from None
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a file that holds one JSON object.
+
+    Raises:
+      ValueError: when there is none; names the file.
+    """
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"expected settings, found nothing at {path}")
+    try:
+        values = json.loads(pathlib.Path(path).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected settings in JSON, found {path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"expected settings in JSON, found {path}: no object")
+    return values
+
+
+def load_params(
+    folder: str | os.PathLike,
+    shapes: dict,
+    dtype: Any = jnp.float32,
+    rename: Callable[[str], str | None] = str,
+) -> dict:
+    """Loads the parameters of a network from a folder, one array at a time.
+
+    Of several variants the one in full precision is taken. A convolution of one pixel passes for
+    the linear map that it is.
+
+    Args:
+      folder: as diffusers or transformers write it.
+      shapes: the network's tree of whatever has a shape; from `param_shapes`.
+      dtype: to cast to.
+      rename: gives the present name of an entry, None if it is not wanted.
+
+    Returns:
+      The tree, with arrays.
+
+    Raises:
+      ValueError: when a file is missing or broken, or the entries are not exactly the network's;
+        names file and entry.
+    """
+    places = torch_places(shapes)
+    with contextlib.ExitStack() as stack:
+        files = {path: stack.enter_context(_opened(path)) for path in _weight_files(folder)}
+        sources, faults = {}, []
+        for path, entries in files.items():
+            for name, shape in entries.shapes.items():
+                known = rename(name)
+                if known is None:
+                    continue
+                if known not in places:
+                    faults.append(f"unknown {name} in {path.name}")
+                elif known in sources:
+                    faults.append(f"{name} twice, again in {path.name}")
+                elif not _is_like(shape, places[known].shape):
+                    instead = f"{shape} instead of {places[known].shape}"
+                    faults.append(f"{name} of shape {instead} in {path.name}")
+                sources[known] = path, name
+        faults += [f"no {name}" for name in places if name not in sources]
+        _refuse(faults, f"weights in {folder}")
+
+        leaves = {}
+        for known, place in places.items():
+            path, name = sources[known]
+            entry = place.arrange(files[path].read(name).reshape(place.shape))
+            with np.errstate(over="ignore"):
+                entry = entry.astype(dtype)
+            if not np.isfinite(entry).all():
+                faults = [f"{name} with values that are not finite in {entry.dtype}"]
+                _refuse(faults, f"weights in {path}")
+            leaves[place.path] = jax.device_put(entry)
+    return traverse_util.unflatten_dict(leaves)
+
+
+def _refuse(faults: list[str], what: str) -> None:
+    """Raises a ValueError if there are faults."""
     if faults:
         rest = f"; {len(faults) - _MAX_NAMED} more" if len(faults) > _MAX_NAMED else ""
         raise ValueError(f"expected {what}, found {'; '.join(faults[:_MAX_NAMED])}{rest}")
-    return {name: entries[name] for name in shapes}
+
+
+def _is_like(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Tells whether a shape is the expected one, but for a window of one pixel."""
+    is_linear = len(expected) == 2 and set(shape[2:]) <= {1}
+    return shape == expected or (is_linear and shape[:2] == expected)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[_Entries]:
+    """Opens a checkpoint; of one in safetensors nothing is read but what is asked for."""
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"expected a checkpoint, found nothing at {path}")
+    if torch_io.is_torch(path):
+        arrays = torch_io.read_torch(path)
+        yield _Entries({name: array.shape for name, array in arrays.items()}, arrays.__getitem__)
+        return
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            yield _Entries(shapes, file.get_tensor)
+    except safetensors.SafetensorError as error:
+        message = " ".join(str(error).split())
+        cut = _first_cut(path)
+        where = f" (it ends before {cut} does)" if cut else ""
+        raise ValueError(f"expected a checkpoint, found {path}: {message}{where}") from None
+
+
+def _first_cut(path: str | os.PathLike) -> str | None:
+    """Names the first entry that does not fit into a file of safetensors, if that is its fault."""
+    content = np.memmap(path, np.uint8, mode="r") if os.path.getsize(path) > 8 else b""
+    length = int.from_bytes(bytes(content[:8]), "little")
+    try:
+        header = json.loads(bytes(content[8 : 8 + length]))
+        ends = {
+            name: entry["data_offsets"][1]
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+        cut = [name for name in ends if 8 + length + ends[name] > len(content)]
+        return min(cut, key=ends.get, default=None)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def _weight_files(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Finds the files that hold a folder's entries."""
+    folder = pathlib.Path(folder)
+    for variant, stem in itertools.product(_VARIANTS, _STEMS):
+        index = folder / f"{stem}.safetensors.index{variant}.json"
+        if index.is_file():
+            return _shards(index)
+        for ending in ("safetensors", "bin"):
+            path = folder / f"{stem}{variant}.{ending}"
+            if path.is_file():
+                return [path]
+    found = ", ".join(sorted(path.name for path in folder.glob("*"))) or "nothing"
+    raise ValueError(f"expected {_STEMS[0]}.safetensors or its like in {folder}, found {found}")
+
+
+def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+    """Finds the files that an index names."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"expected a weight_map in {index}, found none")
+    shards = {}
+    for entry, name in names.items():
+        if not isinstance(name, str) or pathlib.PurePath(name).name != name:
+            raise ValueError(f"expected the name of a file for {entry} in {index}, found {name!r}")
+        shards.setdefault(index.parent / name, entry)
+    for path, entry in shards.items():
+        if not path.is_file():
+            raise ValueError(f"expected {path} with {entry}, as {index.name} says, found nothing")
+    return list(shards)

@@ -17,6 +17,7 @@ from models.diffusion.configs import VaeConfig, VideoVaeConfig
 _Config = VaeConfig | VideoVaeConfig
 _EPS = 1e-6  # of the norms of pictures; those over time keep 1e-5
 _HALVING = ((0, 1), (0, 1))  # padding
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class Latents(NamedTuple):
@@ -138,3 +139,10 @@ class Vae(VideoVae):
     def decode(self, z: jax.Array) -> jax.Array:
         """Decodes latents [B, T, h, w, latent_channels], as `encode` gives them."""
         return self.decoder(self.post_quant_conv(z))
+
+
+def current_name(name: str) -> str:
+    """Gives the present name of an entry: autoencoders of 2023 call their attention otherwise."""
+    for old, new in _OLD_NAMES.items():
+        name = name.replace(f".attentions.0.{old}.", f".attentions.0.{new}.")
+    return name
