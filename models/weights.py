@@ -27,6 +27,7 @@ from flax import traverse_util
 
 from models import torch_io
 from models.torch_names import torch_places
+from render import files_io
 
 Config = TypeVar("Config")
 _MAX_NAMED = 3  # faults in one message
@@ -92,28 +93,11 @@ def read_config(folder: str | os.PathLike, from_json: Callable[[dict[str, Any]],
       ValueError: when there is no such file, or its entries are refused; names the file.
     """
     path = pathlib.Path(folder) / "config.json"
-    values = read_json(path)
+    values = files_io.read_object(path, "the settings of a network")
     try:
         return from_json(values)
     except ValueError as error:
         raise ValueError(f"{error} in {path}") from None
-
-
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a file that holds one JSON object.
-
-    Raises:
-      ValueError: when there is none; names the file.
-    """
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"expected settings, found nothing at {path}")
-    try:
-        values = json.loads(pathlib.Path(path).read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected settings in JSON, found {path}: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"expected settings in JSON, found {path}: no object")
-    return values
 
 
 def load_params(
@@ -240,7 +224,7 @@ def _weight_files(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:
     """Finds the files that an index names."""
-    names = read_json(index).get("weight_map")
+    names = files_io.read_object(index, "an index").get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"expected a weight_map in {index}, found none")
     shards = {}

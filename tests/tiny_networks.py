@@ -5,8 +5,10 @@ kept, and compared with where there is no torch. No parameter is left at zero or
 starts at zero would hide whatever is wrong in it.
 """
 
+import functools
 import zlib
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -138,3 +140,41 @@ def vae_inputs(batch=2, frames=3, height=6, width=4) -> tuple[np.ndarray, np.nda
     """Pictures in about [-1, 1], and latents of other pictures."""
     pictures = noise("pictures", (batch, frames, height, width, 3), 0.5)
     return pictures, noise("latents", (batch, frames, height // 2, width // 2, 4))
+
+
+def modelscope_output(*inputs: np.ndarray) -> dict[str, jax.Array]:
+    return {"modelscope": _apply(modelscope_unet(), None, *inputs)}
+
+
+def svd_output(*inputs: np.ndarray) -> dict[str, jax.Array]:
+    return {"svd": _apply(svd_unet(), None, *inputs)}
+
+
+def vae_output(pictures: np.ndarray, z: np.ndarray) -> dict[str, jax.Array]:
+    return _autoencoder_output("vae", vae(), pictures, z)
+
+
+def video_vae_output(pictures: np.ndarray, z: np.ndarray) -> dict[str, jax.Array]:
+    return _autoencoder_output("video_vae", video_vae(), pictures, z)
+
+
+def _autoencoder_output(name, network, pictures, z):
+    mean, log_variance = _apply(network, "encode", pictures)
+    decoded = _apply(network, "decode", z)
+    return {
+        f"{name}_mean": mean,
+        f"{name}_log_variance": log_variance,
+        f"{name}_decoded": decoded,
+    }
+
+
+def compiled(function):
+    """Compiles in a quarter of the time what runs but once."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def _apply(network, method, *inputs):
+    params = {"params": params_of(network.param_shapes())}
+    apply = compiled(functools.partial(network.apply, method=method))
+    with jax.default_matmul_precision("highest"):
+        return apply(params, *inputs)

@@ -1,15 +1,6 @@
-"""What is compared with torch is computed in full precision, and libraries may warn on import."""
+"""Lets these tests import what lies beside the others."""
 
 import pathlib
 import sys
 
-import jax
-import pytest
-
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-
-
-@pytest.fixture(autouse=True)
-def full_precision():
-    with jax.default_matmul_precision("highest"):
-        yield
