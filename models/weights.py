@@ -26,7 +26,7 @@ import safetensors
 from flax import traverse_util
 
 from models import torch_io
-from models.torch_names import torch_places
+from models.torch_names import Place, torch_places
 from render import files_io
 
 Config = TypeVar("Config")
@@ -125,36 +125,50 @@ def load_params(
         names file and entry.
     """
     places = torch_places(shapes)
+    leaves = {}
     with contextlib.ExitStack() as stack:
         files = {path: stack.enter_context(_opened(path)) for path in _weight_files(folder)}
-        sources, faults = {}, []
-        for path, entries in files.items():
-            for name, shape in entries.shapes.items():
-                known = rename(name)
-                if known is None:
-                    continue
-                if known not in places:
-                    faults.append(f"unknown {name} in {path.name}")
-                elif known in sources:
-                    faults.append(f"{name} twice, again in {path.name}")
-                elif not _is_like(shape, places[known].shape):
-                    instead = f"{shape} instead of {places[known].shape}"
-                    faults.append(f"{name} of shape {instead} in {path.name}")
-                sources[known] = path, name
-        faults += [f"no {name}" for name in places if name not in sources]
-        _refuse(faults, f"weights in {folder}")
-
-        leaves = {}
+        sources = _find_sources(folder, files, places, rename)
         for known, place in places.items():
             path, name = sources[known]
             entry = place.arrange(files[path].read(name).reshape(place.shape))
             with np.errstate(over="ignore"):
                 entry = entry.astype(dtype)
             if not np.isfinite(entry).all():
-                faults = [f"{name} with values that are not finite in {entry.dtype}"]
-                _refuse(faults, f"weights in {path}")
+                fault = f"{name} with values that are not finite in {entry.dtype}"
+                _refuse([fault], f"weights in {path}")
             leaves[place.path] = jax.device_put(entry)
     return traverse_util.unflatten_dict(leaves)
+
+
+def _find_sources(
+    folder: str | os.PathLike,
+    files: Mapping[pathlib.Path, _Entries],
+    places: Mapping[str, Place],
+    rename: Callable[[str], str | None],
+) -> dict[str, tuple[pathlib.Path, str]]:
+    """Tells of each entry that is wanted which file has it, and under which name.
+
+    No array is read for it: a folder of another network is refused at once.
+    """
+    sources, faults = {}, []
+    for path, entries in files.items():
+        for name, shape in entries.shapes.items():
+            known = rename(name)
+            if known is None:
+                continue
+            if known not in places:
+                faults.append(f"unknown {name} in {path.name}")
+            elif known in sources:
+                faults.append(f"{name} twice, again in {path.name}")
+            elif not _is_like(shape, places[known].shape):
+                instead = f"{shape} instead of {places[known].shape}"
+                faults.append(f"{name} of shape {instead} in {path.name}")
+            sources[known] = path, name
+    missing = [f"no {name}" for name in places if name not in sources]
+    where = ", ".join(path.name for path in files)
+    _refuse(missing + faults, f"weights in {where} of {folder}")
+    return sources
 
 
 def _refuse(faults: list[str], what: str) -> None:

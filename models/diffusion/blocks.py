@@ -11,6 +11,7 @@ Sources: Rombach et al. 2022 (UNet and autoencoder), Wang et al. 2023 (ModelScop
 2023 (Stable Video Diffusion); diffusers 0.42, which tests/parity compares with.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,14 +41,28 @@ def layer_norm(name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
-def frame_conv(name: str, channels: int) -> nn.Conv:
-    """A 3 x 3 convolution of each frame."""
-    return nn.Conv(channels, (3, 3), padding=1, name=name)
+# Parameters come from checkpoints: drawing them would be a third of what tracing costs.
+_UNDRAWN = nn.initializers.zeros
 
 
-def time_conv(name: str, channels: int) -> nn.Conv:
-    """A convolution of each pixel with itself one frame before and after."""
-    return nn.Conv(channels, (3, 1, 1), padding=((1, 1), (0, 0), (0, 0)), name=name)
+def linear(name: str, channels: int, has_bias: bool = True) -> nn.Dense:
+    return nn.Dense(channels, has_bias, kernel_init=_UNDRAWN, name=name)
+
+
+def frame_conv(
+    name: str | None, channels: int, size: int = 3, strides: int = 1, padding: tuple | None = None
+) -> nn.Conv:
+    """A convolution of each frame by a square window."""
+    padding = size // 2 if padding is None else padding
+    return nn.Conv(
+        channels, (size, size), strides, padding=padding, kernel_init=_UNDRAWN, name=name
+    )
+
+
+def time_conv(name: str, channels: int, size: int = 3) -> nn.Conv:
+    """A convolution of each pixel with itself in the frames around."""
+    padding = ((size // 2, size // 2), (0, 0), (0, 0))
+    return nn.Conv(channels, (size, 1, 1), padding=padding, kernel_init=_UNDRAWN, name=name)
 
 
 def sinusoids(t: jax.Array, channels: int) -> jax.Array:
@@ -65,8 +80,8 @@ class TimestepEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, waves: jax.Array) -> jax.Array:
-        h = nn.silu(nn.Dense(self.hidden, name="linear_1")(waves))
-        return nn.Dense(self.channels, name="linear_2")(h)
+        h = nn.silu(linear("linear_1", self.hidden)(waves))
+        return linear("linear_2", self.channels)(h)
 
 
 class ResnetBlock(nn.Module):
@@ -84,13 +99,12 @@ class ResnetBlock(nn.Module):
         h = nn.silu(norm("norm1", self.groups, self.eps)(x))
         h = conv("conv1", self.channels)(h)
         if emb is not None:
-            time = nn.Dense(self.channels, name="time_emb_proj")(nn.silu(emb))
+            time = linear("time_emb_proj", self.channels)(nn.silu(emb))
             h += time[:, None, None, None]
         h = nn.silu(norm("norm2", self.groups, self.eps)(h))
         h = conv("conv2", self.channels)(h)
         if x.shape[-1] != self.channels:
-            window = (1, 1, 1) if self.over_time else (1, 1)
-            x = nn.Conv(self.channels, window, name="conv_shortcut")(x)
+            x = conv("conv_shortcut", self.channels, 1)(x)
         return x + h
 
 
@@ -145,11 +159,11 @@ class Attention(nn.Module):
         logits = jnp.einsum("...qnc,...knc->...nqk", q * self.head_size**-0.5, k)
         weights = nn.softmax(logits.astype(jnp.float32)).astype(v.dtype)
         mixed = jnp.einsum("...nqk,...knc->...qnc", weights, v)
-        return nn.Dense(x.shape[-1], name="to_out_0")(mixed.reshape(*x.shape[:-1], -1))
+        return linear("to_out_0", x.shape[-1])(mixed.reshape(*x.shape[:-1], -1))
 
     def _heads_of(self, name: str, tokens: jax.Array) -> jax.Array:
         has_bias = self.groups is not None
-        h = nn.Dense(self.heads * self.head_size, use_bias=has_bias, name=name)(tokens)
+        h = linear(name, self.heads * self.head_size, has_bias)(tokens)
         return h.reshape(*tokens.shape[:-1], self.heads, self.head_size)
 
 
@@ -160,7 +174,7 @@ class GatedGelu(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        h, gate = jnp.split(nn.Dense(2 * self.channels, name="proj")(x), 2, -1)
+        h, gate = jnp.split(linear("proj", 2 * self.channels)(x), 2, -1)
         return h * nn.gelu(gate, approximate=False)
 
 
@@ -169,7 +183,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Dense(x.shape[-1], name="net_2")(GatedGelu(4 * x.shape[-1], name="net_0")(x))
+        return linear("net_2", x.shape[-1])(GatedGelu(4 * x.shape[-1], name="net_0")(x))
 
 
 class TransformerBlock(nn.Module):
@@ -191,11 +205,11 @@ class TransformerBlock(nn.Module):
 class Downsample(nn.Module):
     """Half the rows and columns, by a convolution."""
 
-    padding: int | tuple = 1
+    padding: tuple | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Conv(x.shape[-1], (3, 3), 2, padding=self.padding, name="conv")(x)
+        return frame_conv("conv", x.shape[-1], strides=2, padding=self.padding)(x)
 
 
 class Upsample(nn.Module):
@@ -221,7 +235,7 @@ class DownBlock(nn.Module):
 
     num_layers: int
     halves: bool
-    padding: int | tuple = 1
+    padding: tuple | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, layer: Layer) -> list[jax.Array]:
@@ -287,3 +301,10 @@ def run_levels(
         block = UpBlock(doubles=level > 0, name=f"up_blocks_{levels - 1 - level}")
         x = block(x, layer_of("up", level), taken, size)
     return x
+
+
+@functools.cache
+def param_shapes(network: nn.Module, *inputs: tuple[int, ...]) -> dict:
+    """Returns the shapes of a network's parameters, given those of its inputs; shared."""
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in inputs]
+    return jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]

@@ -4,7 +4,6 @@ Axes as in `blocks.py`. Diffusers' UNet3DConditionModel; Wang et al. 2023.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from models.diffusion import blocks
@@ -42,13 +41,13 @@ class Transformer(nn.Module):
         """Maps `x` [B, T, H, W, C], with `context` [B, S, E], to the same shape."""
         norm = blocks.clip_norm if self.over_time else blocks.frame_norm
         h = norm("norm", self.groups, 1e-6)(x)
-        h = nn.Dense(self.heads * self.head_size, name="proj_in")(h)
+        h = blocks.linear("proj_in", self.heads * self.head_size)(h)
         h = h.reshape(*x.shape[:2], -1, h.shape[-1])  # [B, T, HW, C]
         h = h.swapaxes(1, 2) if self.over_time else h
         block = blocks.TransformerBlock(self.heads, self.head_size, name="transformer_blocks_0")
         h = block(h, None if context is None else context[:, None])
         h = h.swapaxes(1, 2) if self.over_time else h
-        return x + nn.Dense(x.shape[-1], name="proj_out")(h).reshape(x.shape)
+        return x + blocks.linear("proj_out", x.shape[-1])(h).reshape(x.shape)
 
 
 class ModelScopeUnet(nn.Module):
@@ -69,6 +68,7 @@ class ModelScopeUnet(nn.Module):
         groups, size = config.norm_num_groups, config.attention_head_dim
         waves = blocks.sinusoids(t, widths[0]).astype(x.dtype)
         emb = blocks.TimestepEmbedding(4 * widths[0], 4 * widths[0], name="time_embedding")(waves)
+        context = context.astype(x.dtype)
         x = blocks.frame_conv("conv_in", widths[0])(x)
         x = Transformer(_TIME_HEADS, size, groups, over_time=True, name="transformer_in")(x)
 
@@ -91,6 +91,5 @@ class ModelScopeUnet(nn.Module):
     @nn.nowrap
     def param_shapes(self) -> dict:
         """Returns the tree of its parameters' shapes and dtypes."""
-        x = jnp.zeros([1, 2, 8, 8, self.config.in_channels])
-        context = jnp.zeros([1, 1, self.config.cross_attention_dim])
-        return jax.eval_shape(self.init, jax.random.key(0), x, jnp.zeros(1), context)["params"]
+        context = 1, 1, self.config.cross_attention_dim
+        return blocks.param_shapes(self, (1, 2, 8, 8, self.config.in_channels), (1,), context)

@@ -22,7 +22,7 @@ class SpatioTemporalTransformer(nn.Module):
         channels = x.shape[-1]
         parts = self.heads, channels // self.heads
         context = context[:, None]
-        h = nn.Dense(channels, name="proj_in")(blocks.frame_norm("norm", eps=1e-6)(x))
+        h = blocks.linear("proj_in", channels)(blocks.frame_norm("norm", eps=1e-6)(x))
         h = h.reshape(*x.shape[:2], -1, channels)  # [B, T, HW, C]
         frames = blocks.TransformerBlock(*parts, name="transformer_blocks_0")(h, context)
 
@@ -34,7 +34,7 @@ class SpatioTemporalTransformer(nn.Module):
         )
         clip = among_frames(clip, context).swapaxes(1, 2)
         h = blocks.AlphaBlender(name="time_mixer")(frames, clip)
-        return x + nn.Dense(channels, name="proj_out")(h).reshape(x.shape)
+        return x + blocks.linear("proj_out", channels)(h).reshape(x.shape)
 
 
 class SvdUnet(nn.Module):
@@ -62,6 +62,7 @@ class SvdUnet(nn.Module):
         ids = blocks.sinusoids(time_ids, config.addition_time_embed_dim)
         ids = ids.reshape(len(x), -1).astype(x.dtype)
         emb = embed[0](blocks.sinusoids(c_noise, widths[0]).astype(x.dtype)) + embed[1](ids)
+        context = context.astype(x.dtype)
         x = blocks.frame_conv("conv_in", widths[0])(x)
 
         def layer_of(way: str, level: int) -> blocks.Layer:
@@ -86,7 +87,6 @@ class SvdUnet(nn.Module):
     @nn.nowrap
     def param_shapes(self) -> dict:
         """Returns the tree of its parameters' shapes and dtypes."""
-        x = jnp.zeros([1, 2, 8, 8, self.config.in_channels])
-        context = jnp.zeros([1, 1, self.config.cross_attention_dim])
-        rest = jnp.zeros(1), context, jnp.zeros([1, 3])
-        return jax.eval_shape(self.init, jax.random.key(0), x, *rest)["params"]
+        x = 1, 2, 8, 8, self.config.in_channels
+        context = 1, 1, self.config.cross_attention_dim
+        return blocks.param_shapes(self, x, (1,), context, (1, 3))

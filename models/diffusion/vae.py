@@ -102,7 +102,7 @@ class VideoVae(nn.Module):
 
     def setup(self):
         self.encoder = Encoder(self.config)
-        self.quant_conv = nn.Conv(2 * self.config.latent_channels, (1, 1))
+        self.quant_conv = blocks.frame_conv(None, 2 * self.config.latent_channels, 1)
         self.decoder = Decoder(self.config, over_time=True)
 
     def encode(self, pictures: jax.Array) -> Latents:
@@ -121,8 +121,7 @@ class VideoVae(nn.Module):
     @nn.nowrap
     def param_shapes(self) -> dict:
         """Returns the tree of its parameters' shapes and dtypes."""
-        pictures = jnp.zeros([1, 1, 16, 16, self.config.in_channels])
-        return jax.eval_shape(self.init, jax.random.key(0), pictures)["params"]
+        return blocks.param_shapes(self, (1, 1, 16, 16, self.config.in_channels))
 
 
 class Vae(VideoVae):
@@ -132,9 +131,9 @@ class Vae(VideoVae):
 
     def setup(self):
         self.encoder = Encoder(self.config)
-        self.quant_conv = nn.Conv(2 * self.config.latent_channels, (1, 1))
+        self.quant_conv = blocks.frame_conv(None, 2 * self.config.latent_channels, 1)
         self.decoder = Decoder(self.config)
-        self.post_quant_conv = nn.Conv(self.config.latent_channels, (1, 1))
+        self.post_quant_conv = blocks.frame_conv(None, self.config.latent_channels, 1)
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Decodes latents [B, T, h, w, latent_channels], as `encode` gives them."""
