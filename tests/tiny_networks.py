@@ -6,10 +6,13 @@ starts at zero would hide whatever is wrong in it.
 """
 
 import functools
+import pathlib
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax import traverse_util
 
 from models.diffusion.configs import ModelScopeConfig, SvdConfig, VaeConfig, VideoVaeConfig
@@ -18,6 +21,7 @@ from models.diffusion.unet_svd import SvdUnet
 from models.diffusion.vae import Vae, VideoVae
 from models.torch_names import torch_places
 
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "video_networks.npz"
 MODELSCOPE = {
     "_class_name": "UNet3DConditionModel",
     "_diffusers_version": "0.15.0.dev0",
@@ -131,7 +135,9 @@ def modelscope_inputs(batch=2, frames=3, height=5, width=4) -> tuple[np.ndarray,
 
 
 def svd_inputs(batch=2, frames=3, height=5, width=4) -> tuple[np.ndarray, ...]:
-    x = noise("x", (batch, frames, height, width, 8))
+    x = noise("x", (batch, frames, height, width, 4))
+    picture = noise("picture", (batch, 1, height, width, 4))  # the same beside all frames
+    x = np.concatenate([x, np.broadcast_to(picture, x.shape)], -1)
     ids = np.array([[6, 127, 0.02], [23, 40, 0.3]], np.float32)[:batch]
     return x, np.linspace(-1, 0.7, batch, dtype=np.float32), noise("image", (batch, 1, 12)), ids
 
@@ -142,12 +148,18 @@ def vae_inputs(batch=2, frames=3, height=6, width=4) -> tuple[np.ndarray, np.nda
     return pictures, noise("latents", (batch, frames, height // 2, width // 2, 4))
 
 
+def golden(name: str) -> np.ndarray:
+    """What torch computed of the inputs above."""
+    with np.load(GOLDEN) as outputs:
+        return outputs[name]
+
+
 def modelscope_output(*inputs: np.ndarray) -> dict[str, jax.Array]:
-    return {"modelscope": _apply(modelscope_unet(), None, *inputs)}
+    return {"modelscope": apply(modelscope_unet(), None, *inputs)}
 
 
 def svd_output(*inputs: np.ndarray) -> dict[str, jax.Array]:
-    return {"svd": _apply(svd_unet(), None, *inputs)}
+    return {"svd": apply(svd_unet(), None, *inputs)}
 
 
 def vae_output(pictures: np.ndarray, z: np.ndarray) -> dict[str, jax.Array]:
@@ -159,8 +171,8 @@ def video_vae_output(pictures: np.ndarray, z: np.ndarray) -> dict[str, jax.Array
 
 
 def _autoencoder_output(name, network, pictures, z):
-    mean, log_variance = _apply(network, "encode", pictures)
-    decoded = _apply(network, "decode", z)
+    mean, log_variance = apply(network, "encode", pictures)
+    decoded = apply(network, "decode", z)
     return {
         f"{name}_mean": mean,
         f"{name}_log_variance": log_variance,
@@ -173,7 +185,8 @@ def compiled(function):
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def _apply(network, method, *inputs):
+def apply(network: nn.Module, method: str | None, *inputs: np.ndarray) -> Any:
+    """Applies a network with the parameters that belong to its names."""
     params = {"params": params_of(network.param_shapes())}
     apply = compiled(functools.partial(network.apply, method=method))
     with jax.default_matmul_precision("highest"):

@@ -16,8 +16,6 @@ if __name__ == "__main__":
     sys.path[:0] = map(str, pathlib.Path(__file__).parents[1:3])
 import tiny_networks as tiny
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "video_networks.npz"
-
 
 def filled(settings: dict, shapes: dict) -> torch.nn.Module:
     """Makes the network of some settings with the entries that ours has.
@@ -80,7 +78,7 @@ def _move(array: np.ndarray, source: int, target: int) -> torch.Tensor:
 def main() -> None:
     outputs = modelscope(*tiny.modelscope_inputs()) | svd(*tiny.svd_inputs())
     outputs |= vae(*tiny.vae_inputs()) | video_vae(*tiny.vae_inputs())
-    np.savez_compressed(GOLDEN, **outputs)
+    np.savez_compressed(tiny.GOLDEN, **outputs)
 
 
 if __name__ == "__main__":
