@@ -76,9 +76,8 @@ class MotionDit(nn.Module):
         shift, scale = _steer(steering, 2, width, "last_steering")
         tokens = _norm(tokens) * (1.0 + scale) + shift
         pixels = self.config.span * self.config.patch**2 * 3
-        return join(
-            nn.Dense(pixels, kernel_init=nn.initializers.zeros, name="pixels")(tokens), self.config
-        )
+        last = nn.Dense(pixels, kernel_init=nn.initializers.zeros, name="pixels")
+        return join(last(tokens), self.config)
 
 
 class Block(nn.Module):

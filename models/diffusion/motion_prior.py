@@ -24,6 +24,8 @@ from flax import struct
 from models.diffusion.denoiser import Denoiser, along
 from models.diffusion.motion_dit import DitConfig, MotionDit
 
+_DIT = DitConfig()
+
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig:
@@ -33,7 +35,7 @@ class PriorConfig:
     deviation: float  # s, of the changes since the first frame
     log10_range: tuple[float, float]  # of the stiffnesses in the clips
     band: float = 0.15  # decades that the label was blurred by
-    dit: DitConfig = DitConfig()
+    dit: DitConfig = _DIT
 
 
 @struct.dataclass

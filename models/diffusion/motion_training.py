@@ -65,6 +65,7 @@ class PriorReport(NamedTuple):
     loss: jax.Array  # [] weighted, about one at the start
 
 
+@functools.partial(jax.jit, static_argnames=("config", "training"))
 def init_prior(key: jax.Array, config: PriorConfig, training: PriorTraining) -> PriorState:
     """Returns the state before the first step."""
     dit = config.dit

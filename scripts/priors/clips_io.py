@@ -3,7 +3,7 @@
 Clip n of a family is the random scene n at its random stiffness, so that it does not matter how
 often a run was stopped or how many cores simulated. The first scenes are held out from training.
 
-  clips/stalk-001000.npz   of a hundred numbers: videos, stiffness and numbers of those that went well
+  clips/stalk-001000.npz   of a hundred numbers: videos, stiffnesses, numbers; less what failed
   clips/stalk-scan.npz     held-out scenes over a grid of stiffnesses: videos and their derivatives
 
 Axes: N clips, S scenes, E stiffnesses, T frames, H and W pixels.
@@ -51,9 +51,8 @@ def make_clips(folder: pathlib.Path, family: Family, count: int) -> tuple[Clips,
         view = family_view(family)
 
         def clip(number: int) -> np.ndarray | None:
-            made = motion_video(
-                random_log10_modulus(number, family), random_scene(number, family), view
-            )
+            scene, modulus = random_scene(number, family), random_log10_modulus(number, family)
+            made = motion_video(modulus, scene, view)
             return None if bool(made.failed) else _to_bytes(np.asarray(made.video))
 
         with stopping.noted() as stop:

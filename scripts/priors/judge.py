@@ -1,4 +1,4 @@
-"""Judges a prior by scenes that it was not taught: its errors, and the forces that follow from it."""
+"""Judges a prior by scenes that it was not taught: its errors, and the forces it exerts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
