@@ -57,9 +57,7 @@ def draw_bank(
     return NoiseBank(jnp.tile(sigma, 2), jnp.concatenate([eps, -eps]))
 
 
-def residuals(
-    denoise: Denoiser, z: jax.Array, bank: NoiseBank, weight: str = "sigma"
-) -> jax.Array:
+def residuals(denoise: Denoiser, z: jax.Array, bank: NoiseBank, weight: str = "sigma") -> jax.Array:
     """Returns w(sigma) (z - D(z + sigma eps)) / sigma [K, ...], one for each noise."""
     denoised = denoise(z + along(bank.sigma, bank.eps) * bank.eps, bank.sigma)
     factor = WEIGHTS[weight](bank.sigma) / bank.sigma

@@ -10,7 +10,9 @@ from jax import lax
 from models.diffusion.denoiser import Denoiser
 
 
-def sample(denoise: Denoiser, key: jax.Array, shape: tuple[int, ...], sigmas: jax.Array) -> jax.Array:
+def sample(
+    denoise: Denoiser, key: jax.Array, shape: tuple[int, ...], sigmas: jax.Array
+) -> jax.Array:
     """Draws clips [K, ...] by Heun's method.
 
     Args:

@@ -31,9 +31,7 @@ def timestep_of(sigma: jax.Array, sigmas: jax.Array) -> jax.Array:
     return jnp.interp(jnp.log(sigma), jnp.log(sigmas), steps)
 
 
-def karras_sigmas(
-    count: int, lowest: float, highest: float, rho: float = 7.0
-) -> jax.Array:
+def karras_sigmas(count: int, lowest: float, highest: float, rho: float = 7.0) -> jax.Array:
     """Returns falling levels [count + 1] for a sampler, from `highest` to `lowest`, then zero."""
     share = jnp.linspace(0.0, 1.0, count)
     a, b = highest ** (1 / rho), lowest ** (1 / rho)

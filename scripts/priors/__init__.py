@@ -1,0 +1,1 @@
+"""What `train_prior` learns from and is judged by."""

@@ -1,0 +1,118 @@
+"""Pictures of a prior: the forces that it exerts, and the clips that it believes in."""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from models.diffusion import force_curve
+from models.diffusion.motion_prior import MotionPrior, motion_denoiser
+from models.diffusion.sampler import sample
+from models.diffusion.schedule import karras_sigmas
+from render import files_io, image_io, video_io
+from render.image import to_bytes
+from scripts.priors.clips_io import Scans
+from scripts.priors.judge import Judgement
+from sim.families.family import Family, family_view
+from sim.families.random_scenes import random_scene
+from sim.motion_video import motion_video
+
+_COLORS = ("#d1495b", "#edae49", "#00798c")
+_NULL_COLOR = "#8a8f98"
+_COLUMNS = 4
+_ENLARGED = 4  # times, clips are shown
+_SHOWN_SCENES = 3
+_SCENES_OF_FILM = 8
+_SECONDS_AT_END = 0.6  # a film stands still before it begins anew
+_REPEATS = 4
+_LEVELS = 24  # of the sampler
+_RANGE = (1.0, 60.0)  # sigma: what the prior was trained at
+
+
+def null_zeros(judgement: Judgement) -> list[list[float]]:
+    """Where a prior that is told nothing comes to rest, in each scene: what words have to beat."""
+    return [
+        force_curve.stable_zeros(curve.log10_modulus, curve.mean).round(2).tolist()
+        for curve in judgement.null_curves
+    ]
+
+
+def draw_forces(path: pathlib.Path, judgement: Judgement, bands: Sequence[float]) -> None:
+    """Draws the force curves of all scenes, a panel each, scaled to their largest value."""
+    count = len(judgement.curves)
+    rows = -(-count // _COLUMNS)
+    figure = Figure(figsize=(3.2 * _COLUMNS, 2.3 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for number, (axes, curves, null) in enumerate(
+        zip(panels, judgement.curves, judgement.null_curves, strict=False)
+    ):
+        size = max(np.abs(curve.mean).max() for curve in curves)
+        axes.axhline(0.0, color="black", linewidth=0.6)
+        axes.plot(
+            null.log10_modulus, null.mean / size, color=_NULL_COLOR, linestyle=":", label="null"
+        )
+        for curve, band, color in zip(curves, bands, _COLORS, strict=True):
+            axes.axvline(band, color=color, linewidth=0.6, alpha=0.6)
+            label = f"told {band:g}"
+            axes.plot(curve.log10_modulus, curve.mean / size, color=color, label=label)
+        axes.set_title(f"scene {number}, error {judgement.scene_errors[number]:.2f}", fontsize=9)
+    panels[0].legend(fontsize=7)
+    figure.supxlabel("log10 of Young's modulus, Pa")
+    figure.supylabel("force towards stiffer (above) or softer")
+    with files_io.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def draw_clips(
+    path: pathlib.Path, prior: MotionPrior, scans: Scans, family: Family, key: jax.Array
+) -> None:
+    """Draws simulated clips and, below each, one that the prior believes in at that stiffness."""
+    rows = []
+    for scene in range(min(_SHOWN_SCENES, len(scans.videos))):
+        for band in family.bands:
+            nearest = int(np.argmin(np.abs(scans.log10_modulus - band)))
+            simulated = np.asarray(scans.videos[scene, nearest], np.float32)
+            believed = _believed(prior, simulated[0], np.float32(band), key)
+            rows += [simulated, np.asarray(believed)]
+    sheet = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
+    image_io.write_image(path, _enlarged(0.5 + 0.5 * sheet))
+
+
+def write_believed(
+    out: pathlib.Path,
+    word: str,
+    band: float,
+    prior: MotionPrior,
+    family: Family,
+    key: jax.Array,
+) -> None:
+    """Writes WORD.mp4: simulated clips in the upper half, what the prior believes below."""
+    columns, view = [], family_view(family)
+    for number in range(_SCENES_OF_FILM):
+        clip = motion_video(band, random_scene(number, family), view)
+        simulated = np.asarray(clip.video)
+        drawn = _believed(prior, simulated[0], np.float32(band), jax.random.fold_in(key, number))
+        columns.append(np.concatenate([simulated, np.asarray(drawn)], 1))
+    frames = [_enlarged(0.5 + 0.5 * frame) for frame in np.concatenate(columns, 2)]
+    still = round(_SECONDS_AT_END / family.frame_seconds)
+    film = (frames + [frames[-1]] * still) * _REPEATS
+    video_io.write_video(out / f"{word}.mp4", film, 1.0 / family.frame_seconds)
+    image_io.write_image(out / f"{word}.png", np.concatenate(frames, 0))
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    picture = to_bytes(np.clip(picture, 0.0, 1.0))
+    return picture.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+
+
+@jax.jit
+def _believed(prior: MotionPrior, first: jax.Array, band: jax.Array, key: jax.Array) -> jax.Array:
+    shape = (1, prior.config.dit.num_frames, *first.shape)
+    sigmas = karras_sigmas(_LEVELS, *_RANGE)
+    return sample(motion_denoiser(prior, first, band), key, shape, sigmas)[0]

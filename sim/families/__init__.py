@@ -1,0 +1,1 @@
+"""Random scenes of one kind of motion each: what the small video prior is taught on."""

@@ -1,0 +1,78 @@
+"""The kinds of motion that the small video prior knows, and what their scenes have in common.
+
+The stalk stands on the floor, is hit once, and sways; the drop falls onto the floor, squashes and
+bounces. All else is random: shape, kick, Poisson's ratio, stiffness. The substep is one for every
+stiffness of a family, fixed by the stiffest: the damping of the transfers depends on it.
+
+Units: SI; stiffness is told by log10 of Young's modulus in pascals.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from render.camera import Camera, perspective_camera
+from sim.boundary import WALL_CELLS
+from sim.motion_video import ClipTiming, MotionView
+
+Z_UP = (0.0, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One kind of motion."""
+
+    name: str
+    gravity: float  # m/s^2, along z
+    frame_seconds: float  # between key frames
+    timing: ClipTiming
+    target_height: float  # metres above the floor that the camera looks at
+    distance: float  # metres of the camera from there
+    log10_range: tuple[float, float] = (3.9, 6.3)  # of what is simulated
+    bands: tuple[float, ...] = (4.6, 5.1, 5.6)  # inside by 0.7: what words may ask for
+    num_particles: int = 500
+    num_nodes: int = 20  # per side of the box
+    side: float = 1.0  # metres
+    density: float = 1000.0  # kg/m^3
+    law: str = "neo_hookean"
+    size: int = 32  # pixels of the video
+    height: float = 0.62  # metres of `rest_colors`
+
+    @property
+    def dt(self) -> float:
+        """Seconds of a substep."""
+        return self.frame_seconds / self.timing.per_frame
+
+    @property
+    def dx(self) -> float:
+        """Metres between nodes."""
+        return self.side / self.num_nodes
+
+    @property
+    def floor(self) -> float:
+        """Height of the floor in the box, metres."""
+        return WALL_CELLS * self.dx
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("stalk", 0.0, 0.065, ClipTiming(per_frame=140), 0.24, 1.6),
+        Family("drop", -9.8, 0.045, ClipTiming(per_frame=96), 0.2, 1.55),
+    )
+}
+_ELEVATION = 0.22  # radians of the one camera
+
+
+def family_camera(family: Family) -> Camera:
+    """The camera that all clips of a family are seen by."""
+    target = np.array([0.5 * family.side, 0.5 * family.side, family.floor + family.target_height])
+    towards = np.array([0.0, -np.cos(_ELEVATION), np.sin(_ELEVATION)])
+    eye = target + family.distance * towards
+    return perspective_camera(eye, target, family.size, family.size, up=Z_UP)
+
+
+def family_view(family: Family) -> MotionView:
+    """The view that all clips of a family are seen by."""
+    max_pairs = 3 * family.num_particles + 64
+    return MotionView(family_camera(family), family.timing, max_pairs)
