@@ -16,7 +16,7 @@ from models.diffusion.unet_svd import SvdUnet
 from models.diffusion.vae import Vae, VideoVae
 from models.torch_names import torch_places
 
-MANIFESTS = pathlib.Path(__file__).parents[1] / "models" / "diffusion" / "manifests"
+MANIFESTS = pathlib.Path(__file__).parent / "golden" / "manifests"
 FULL_SIZE = {
     "modelscope_unet": (ModelScopeConfig, ModelScopeUnet, 1480, 1.411e9),
     "svd_unet": (SvdConfig, SvdUnet, 1428, 1.525e9),

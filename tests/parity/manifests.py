@@ -3,7 +3,7 @@
   python tests/parity/manifests.py
 
 builds each on torch's meta device, where nothing is allocated, and writes one file each to
-models/diffusion/manifests/: `config`, the number of `keys` and `parameters`, and the `entries`, a
+tests/golden/manifests/: `config`, the number of `keys` and `parameters`, and the `entries`, a
 tree by the parts of their names with a shape at each leaf.
 """
 
@@ -14,7 +14,7 @@ import pathlib
 import diffusers
 import torch
 
-FOLDER = pathlib.Path(__file__).parents[2] / "models" / "diffusion" / "manifests"
+FOLDER = pathlib.Path(__file__).parents[1] / "golden" / "manifests"
 
 # What `config.json` of the public checkpoints says.
 CONFIGS = {
