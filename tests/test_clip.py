@@ -32,7 +32,7 @@ from models.perception.clip_images import clip_pixels
 from models.perception.clip_io import load_clip, load_text_tower, load_vision_tower
 from models.torch_names import torch_places
 
-MANIFESTS = pathlib.Path(__file__).parents[1] / "models/perception/manifests"
+MANIFESTS = pathlib.Path(__file__).parent / "golden" / "manifests"
 
 
 @functools.cache

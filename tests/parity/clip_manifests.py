@@ -3,19 +3,18 @@
   python tests/parity/clip_manifests.py
 
 builds each on torch's meta device, where nothing is allocated, and writes one file each to
-models/perception/manifests/; their form is that of `manifests.py`, whose names are those of public
+tests/golden/manifests/; their form is that of `manifests.py`, whose names are those of public
 files: with `text_model` in front.
 """
 
 import json
 import math
-import pathlib
 
 import manifests
 import torch
 import transformers
 
-FOLDER = pathlib.Path(__file__).parents[2] / "models" / "perception" / "manifests"
+FOLDER = manifests.FOLDER
 
 # What `config.json` of the public checkpoints says of the networks.
 _BASE_TEXT = {
