@@ -165,9 +165,9 @@ def _find_sources(
                 instead = f"{shape} instead of {places[known].shape}"
                 faults.append(f"{name} of shape {instead} in {path.name}")
             sources[known] = path, name
-    missing = [f"no {name}" for name in places if name not in sources]
+    faults += [f"no {name}" for name in places if name not in sources]
     where = ", ".join(path.name for path in files)
-    _refuse(missing + faults, f"weights in {where} of {folder}")
+    _refuse(faults, f"weights in {where} of {folder}")
     return sources
 
 

@@ -224,7 +224,8 @@ def test_a_folder_without_weights_is_refused(tmp_path):
         ({"twist": 1}, "expected settings of a {0}, found unknown twist"),
         ({"in_channels": "4"}, "expected in_channels to be int, found '4'"),
         ({"block_out_channels": [0]}, "expected block_out_channels to be a list of int, found [0]"),
-        ({"down_block_types": ["X"]}, "in down_block_types, found X"),
+        ({"down_block_types": 4 * ["X"]}, "in down_block_types, found X, X, X, X"),
+        ({"block_out_channels": 3 * [32]}, "expected 3 of "),
         ({"block_out_channels": [32, 32, 32, 17]}, "expected block_out_channels divisible by 32"),
     ],
 )
