@@ -24,9 +24,9 @@ Suites:
           The time per thousand particles from 2,000 to 200,000 on one grid: the same for all if
           growth is linear, but for the grid's own time, a row too. A step with its share of the
           gradient through 32, against warp's tape, and the memory for it.
-  prior   a step of score distillation with the small prior: the clip of a scene, its derivative by
-          respect to the stiffness, and the force of eight noises; against the second that a step
-          may take. A step of the prior's training.
+  prior   a step of score distillation with the small prior: the clip of a scene, its derivative to
+          the stiffness, and the force of eight noises; against the second that a step may take. A
+          step of the prior's training.
 
 It writes benchmark.json, row by row as it goes, {"machine", "rows": [{"case", "ours", "peer",
 "peer_value", "ratio", "unit"}]}, and prints the same as a table. A ratio is peer over ours: above
