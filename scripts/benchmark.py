@@ -5,6 +5,7 @@ Examples (two to five minutes each on one core; --num_faces and --repeats make t
   python -m scripts.benchmark --suite=fit --out=out/benchmark
   python -m scripts.benchmark --suite=splat
   python -m scripts.benchmark --suite=mpm
+  python -m scripts.benchmark --suite=prior --cores=2
   python -m scripts.benchmark --suite=all --cores=2
 
 Suites:
@@ -23,6 +24,9 @@ Suites:
           The time per thousand particles from 2,000 to 200,000 on one grid: the same for all if
           growth is linear, but for the grid's own time, a row too. A step with its share of the
           gradient through 32, against warp's tape, and the memory for it.
+  prior   a step of score distillation with the small prior: the clip of a scene, its derivative to
+          the stiffness, and the force of eight noises; against the second that a step may take. A
+          step of the prior's training.
 
 It writes benchmark.json, row by row as it goes, {"machine", "rows": [{"case", "ours", "peer",
 "peer_value", "ratio", "unit"}]}, and prints the same as a table. A ratio is peer over ours: above
@@ -41,10 +45,13 @@ from render import files_io
 from scripts.benchmarks import measuring
 from scripts.benchmarks.fit_suite import FitSuite, fit_rows
 from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
+from scripts.benchmarks.prior_suite import PriorSuite, prior_rows
 from scripts.benchmarks.splat_suite import SplatSuite, splat_rows
 from scripts.shell import command, stopping
 
-_SUITE = flags.DEFINE_enum("suite", "all", ["fit", "splat", "mpm", "all"], "What to measure.")
+_SUITE = flags.DEFINE_enum(
+    "suite", "all", ["fit", "splat", "mpm", "prior", "all"], "What to measure."
+)
 _CORES = flags.DEFINE_integer("cores", 1, "Cores to use, for all alike.", lower_bound=1)
 _MODEL = flags.DEFINE_string("model", FitSuite.model, "Morphable model: default, or a file.")
 _METHOD = flags.DEFINE_enum("method", FitSuite.method, list(fit.METHODS), "Method of the fit.")
@@ -93,6 +100,8 @@ def _measured() -> Iterator[measuring.Row]:
         yield from splat_rows(SplatSuite(repeats=_REPEATS.value, seed=_SEED.value))
     if _SUITE.value in ("mpm", "all"):
         yield from mpm_rows(MpmSuite(repeats=_REPEATS.value, seed=_SEED.value))
+    if _SUITE.value in ("prior", "all"):
+        yield from prior_rows(PriorSuite(_REPEATS.value, seed=_SEED.value))
 
 
 def _peer_text(row: measuring.Row) -> str:

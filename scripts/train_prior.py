@@ -41,6 +41,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from models.diffusion.motion_dit import DitConfig
 from models.diffusion.motion_prior import MotionPrior, PriorConfig
 from models.diffusion.motion_prior_io import load_prior, write_prior
 from models.diffusion.motion_training import (
@@ -64,14 +65,14 @@ _FAMILY = flags.DEFINE_enum("family", "stalk", sorted(FAMILIES), "Kind of motion
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Length of the training.")
 _OUT = flags.DEFINE_string("out", "out/prior", "Folder to write.")
 _CLIPS = flags.DEFINE_string("clips", None, "Folder of the clips; OUT/clips by default.")
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 3000, "Clips to learn from.", 100)
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 3000, "Clips to learn from.", 1)
+_SCENES = flags.DEFINE_integer("scenes", 12, "Held-out scenes whose forces are drawn.", 1, 100)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the training; the preset's by default.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the start, the batches and the noise.")
 _SAMPLE = flags.DEFINE_bool("sample", False, "Only draw clips from --prior.")
 _PRIOR = flags.DEFINE_string("prior", None, "For --sample: a family's name, or a file.")
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 500, "Steps between judgements.", 1)
 
-_SCANNED = 12  # held-out scenes whose forces are drawn
 _FORCES_EVERY = 4  # judgements between looks at the forces, which take a minute
 
 
@@ -86,8 +87,8 @@ def main() -> None:
         how = dataclasses.replace(how, steps=_STEPS.value)
     folder = pathlib.Path(_CLIPS.value or out / "clips")
     clips, held_out = clips_io.make_clips(folder, family, _NUM_CLIPS.value)
-    scans = clips_io.make_scans(folder, family, range(_SCANNED))
-    config = PriorConfig(family.name, deviation_of(clips), family.log10_range)
+    scans = clips_io.make_scans(folder, family, range(_SCENES.value))
+    config = prior_config(family, clips)
     key = jax.random.key(_SEED.value)
     settings = {
         "seed": _SEED.value,
@@ -133,10 +134,13 @@ def draw_batch(clips: Clips, number: int, how: PriorTraining) -> Batch:
     return Batch(clips_io.to_floats(videos), clips.log10_modulus[chosen])
 
 
-def deviation_of(clips: Clips) -> float:
-    """Standard deviation of what changes since the first frame, to three digits."""
+def prior_config(family: Family, clips: Clips) -> PriorConfig:
+    """The shape of a family's prior; how far its clips move is measured on some of them."""
     some = clips_io.to_floats(clips.videos[:300])
-    return float(f"{np.sqrt(np.mean((some[:, 1:] - some[:, :1]) ** 2)):.3g}")
+    deviation = float(f"{np.sqrt(np.mean((some[:, 1:] - some[:, :1]) ** 2)):.3g}")
+    num_frames = family.timing.num_frames
+    dit = DitConfig(num_frames, family.size, span=num_frames)
+    return PriorConfig(family.name, deviation, family.log10_range, dit=dit)
 
 
 def _report(

@@ -19,15 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from render import harmonics
 from render.camera import Camera
 from render.gaussians import Gaussians
-from render.harmonics import basis
 from render.splat import SplatConfig, splat_clip
 from render.stages import compiled
 from sim.simulation import Simulation, clip_at, roll_clip
 
 BACKGROUND = (0.0, 0.0, 0.0)
-_FLAT = float(basis(jnp.array([0.0, 0.0, 1.0]), 0)[0])  # the constant harmonic
 LN10 = math.log(10.0)  # pascals are told by their decimal logarithm here
 
 
@@ -76,7 +75,7 @@ def rest_colors(rest: jax.Array, foot: jax.Array, height: float) -> jax.Array:
 def paint_rest_places(gaussians: Gaussians, foot: jax.Array, height: float) -> Gaussians:
     """Colours Gaussians by `rest_colors`, alike from all sides."""
     colors = rest_colors(gaussians.means, foot, height)
-    return gaussians.replace(harmonics=((colors - 0.5) / _FLAT)[:, None])
+    return gaussians.replace(harmonics=((colors - 0.5) / harmonics.CONSTANT)[:, None])
 
 
 def mirror_video(video: jax.Array) -> jax.Array:

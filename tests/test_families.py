@@ -23,7 +23,7 @@ from sim.motion_video import (
 from sim.time_step import largest_dt
 
 TINY = dataclasses.replace(
-    FAMILIES["stalk"], num_particles=60, num_nodes=12, timing=ClipTiming(3, 30), size=16
+    FAMILIES["stalk"], num_particles=60, num_nodes=14, timing=ClipTiming(3, 30), size=16
 )
 
 
@@ -85,7 +85,7 @@ def test_colours_say_where_matter_rests():
 def test_a_mirrored_scene_gives_the_mirrored_video_and_derivatives_those_of_differences():
     view, scene = family_view(TINY), in_forward_mode(random_scene(5, TINY))
     flip = jnp.array([-1.0, 1.0, 1.0])
-    x = scene.state.x * flip + jnp.array([TINY.side, 0, 0])
+    x = scene.state.x * flip + jnp.array([2 * TINY.middle, 0, 0])
     state = scene.state.replace(x=x, v=scene.state.v * flip)
     swapped = scene.gaussians.harmonics[..., jnp.array([1, 0, 2])]
     mirrored = scene.replace(

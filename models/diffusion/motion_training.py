@@ -37,8 +37,8 @@ class PriorTraining:
 
 PRESETS = {
     "ci": PriorTraining(steps=300),
-    "cpu": PriorTraining(steps=10_000),
-    "gpu": PriorTraining(steps=40_000, batch=64),
+    "cpu": PriorTraining(steps=6_500, batch=32),
+    "gpu": PriorTraining(steps=40_000, batch=128),
 }
 
 

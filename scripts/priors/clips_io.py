@@ -4,13 +4,14 @@ Clip n of a family is the random scene n at its random stiffness, so that it doe
 often a run was stopped or how many cores simulated. The first scenes are held out from training.
 
   clips/stalk-001000.npz   of a hundred numbers: videos, stiffnesses, numbers; less what failed
-  clips/stalk-scan.npz     held-out scenes over a grid of stiffnesses: videos and their derivatives
+  clips/stalk-scan-12.npz  held-out scenes over a grid of stiffnesses: videos and their derivatives
 
 Axes: N clips, S scenes, E stiffnesses, T frames, H and W pixels.
 """
 
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -73,7 +74,7 @@ def make_clips(folder: pathlib.Path, family: Family, count: int) -> tuple[Clips,
 
 def make_scans(folder: pathlib.Path, family: Family, scenes: Sequence[int]) -> Scans:
     """Returns held-out scenes over a grid of stiffnesses; simulates what the folder lacks."""
-    path = folder / f"{family.name}-scan.npz"
+    path = folder / f"{family.name}-scan-{len(scenes)}.npz"
     grid = np.linspace(*family.log10_range, _GRID)
     if not path.is_file():
         view = family_view(family)
@@ -131,6 +132,10 @@ def _part(folder: pathlib.Path, family: Family, first: int) -> pathlib.Path:
 
 def _write_part(path: pathlib.Path, family: Family, first: int, made: list) -> None:
     kept = [(number, video) for number, video in enumerate(made, first) if video is not None]
+    if not kept:
+        raise command.WorkFailed(
+            f"expected clips of {family.name}, found that all of {len(made)} scenes left their box"
+        )
     if len(kept) < len(made):
         command.say(f"{len(made) - len(kept)} of {len(made)} scenes left their box: not used")
     moduli = [random_log10_modulus(number, family) for number, _ in kept]
@@ -147,5 +152,5 @@ def _read_part(path: pathlib.Path) -> Clips:
     try:
         with np.load(path, allow_pickle=False) as file:
             return Clips(file["videos"], file["log10_modulus"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise ValueError(f"expected clips, found something else in {path}") from None

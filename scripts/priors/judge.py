@@ -50,37 +50,26 @@ def judge_forces(
 ) -> Judgement:
     """Draws the forces of held-out scenes, towards each band and towards nothing in particular."""
     bank = draw_bank(key, _PAIRS, scans.videos.shape[2:], _FORCE_SIGMA)
-    grid, curves, null_curves, shares, singles, distances, ordered = (
-        scans[2],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-    )
+    grid = scans.log10_modulus
+    curves, null_curves, shares, singles, distances, ordered = [], [], [], [], [], []
     for videos, slopes in zip(scans.videos, scans.slopes, strict=True):
-        of_scene = [
-            force_curve.curve_of(grid, _forces(prior, videos, slopes, bank, np.float32(band)))
-            for band in bands
-        ]
-        null = force_curve.curve_of(grid, _null_forces(prior, videos, slopes, bank))
-        zeros = [force_curve.stable_zeros(grid, curve.mean) for curve in of_scene]
-        for band, curve, rest in zip(bands, of_scene, zeros, strict=True):
+        told = [_forces(prior, videos, slopes, bank, np.float32(band)) for band in bands]
+        curves.append([force_curve.curve_of(grid, values) for values in told])
+        null_curves.append(force_curve.curve_of(grid, _null_forces(prior, videos, slopes, bank)))
+        nearest = []
+        for band, curve in zip(bands, curves[-1], strict=True):
+            zeros = force_curve.stable_zeros(grid, curve.mean)
             shares.append(force_curve.share_of_right_signs(grid, curve.mean, band))
-            singles.append(len(rest) == 1)
-            distances.append(min(abs(rest - band)) if len(rest) else np.nan)
-        nearest = [
-            rest[np.argmin(abs(rest - band))] if len(rest) else np.nan
-            for band, rest in zip(bands, zeros, strict=True)
-        ]
+            singles.append(len(zeros) == 1)
+            # Who rests nowhere runs to an end of the range.
+            zeros = zeros if len(zeros) else grid[[0, -1]][[int(curve.mean.mean() > 0)]]
+            nearest.append(zeros[np.argmin(np.abs(zeros - band))])
+            distances.append(abs(nearest[-1] - band))
         ordered.append(bool(np.all(np.diff(nearest) > 0)))
-        curves.append(of_scene)
-        null_curves.append(null)
     scores = {
         "right_signs": float(np.mean(shares)),
         "single_zeros": float(np.mean(singles)),
-        "zero_to_band_decades": float(np.nanmedian(distances)),
+        "zero_to_band_decades": float(np.median(distances)),
         "bands_in_order": float(np.mean(ordered)),
     }
     return Judgement(scores, curves, null_curves, _scene_errors(prior, scans, key))

@@ -31,8 +31,8 @@ class Family:
     log10_range: tuple[float, float] = (3.9, 6.3)  # of what is simulated
     bands: tuple[float, ...] = (4.6, 5.1, 5.6)  # inside by 0.7: what words may ask for
     num_particles: int = 500
-    num_nodes: int = 20  # per side of the box
-    side: float = 1.0  # metres
+    num_nodes: int = 28  # per side of the box: what sways is not to touch its walls
+    side: float = 1.4  # metres
     density: float = 1000.0  # kg/m^3
     law: str = "neo_hookean"
     size: int = 32  # pixels of the video
@@ -47,6 +47,11 @@ class Family:
     def dx(self) -> float:
         """Metres between nodes."""
         return self.side / self.num_nodes
+
+    @property
+    def middle(self) -> float:
+        """Of the box's walls along x and y, metres: matter that is mirrored there moves alike."""
+        return 0.5 * (self.side - self.dx)
 
     @property
     def floor(self) -> float:
@@ -66,7 +71,7 @@ _ELEVATION = 0.22  # radians of the one camera
 
 def family_camera(family: Family) -> Camera:
     """The camera that all clips of a family are seen by."""
-    target = np.array([0.5 * family.side, 0.5 * family.side, family.floor + family.target_height])
+    target = np.array([family.middle, family.middle, family.floor + family.target_height])
     towards = np.array([0.0, -np.cos(_ELEVATION), np.sin(_ELEVATION)])
     eye = target + family.distance * towards
     return perspective_camera(eye, target, family.size, family.size, up=Z_UP)

@@ -76,7 +76,7 @@ def _stalk(rng: np.random.Generator, family: Family):
     angle, speed = rng.uniform(-0.6, 0.6), rng.uniform(1.2, 2.0) * rng.choice([-1.0, 1.0])
     bend = np.clip(x[:, 2] / length, 0.0, 1.2) ** 2 * ~held  # as a beam bends that is held below
     v = speed * bend[:, None] * np.array([np.cos(angle), np.sin(angle), 0.0])
-    foot = np.array([0.5 * family.side, 0.5 * family.side, family.floor - 0.5 * family.dx])
+    foot = np.array([family.middle, family.middle, family.floor - 0.5 * family.dx])
     return x + foot, volume, v, held, foot
 
 
@@ -94,7 +94,7 @@ def _drop(rng: np.random.Generator, family: Family):
     x, volume = _fill(rng, is_inside, family.num_particles, [-0.35] * 3, [0.35] * 3)
     x -= x.mean(0)
     gap = rng.uniform(0.02, 0.06)
-    aside = 0.5 * family.side + rng.uniform(-0.04, 0.04, 2)
+    aside = family.middle + rng.uniform(-0.04, 0.04, 2)
     x += np.array([*aside, family.floor + gap - x[:, 2].min()])
     v = np.broadcast_to([rng.uniform(-0.5, 0.5), 0.0, -rng.uniform(2.0, 2.8)], x.shape)
     foot = np.array([*aside, x[:, 2].min()])
