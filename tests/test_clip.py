@@ -6,7 +6,6 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -79,7 +78,7 @@ def test_a_text_speaks_at_its_first_end():
 
 
 def test_edits_are_judged_down_to_their_pixels(x64):
-    tower = tiny_clip.vision_tower()
+    tower = tiny_clip.vision_tower(num_hidden_layers=1)
     params = jax.tree.map(jnp.float64, tiny.params_of(tower.param_shapes()))
     source, target_text, source_text = (tiny.noise(name, (6,)) for name in "abc")
 
@@ -91,11 +90,11 @@ def test_edits_are_judged_down_to_their_pixels(x64):
         return directional_loss(embedding, source, target_text, source_text)
 
     image = 0.2 + 0.6 * picture(15, 15).astype(np.float64)
-    step = 1e-3 * np.random.default_rng(0).standard_normal(image.shape)
+    step = 1e-4 * np.random.default_rng(0).standard_normal(image.shape)
     value, gradient = loss(image)
     assert 0.0 < value < 2.0 and np.all(gradient != 0.0)
     slope = (loss(image + step)[0] - loss(image - step)[0]) / 2.0
-    np.testing.assert_allclose(slope, np.sum(gradient * step), rtol=1e-3)  # softmax has 32 bits
+    np.testing.assert_allclose(slope, np.sum(gradient * step), rtol=1e-5)
 
 
 def test_losses_measure_angles():
@@ -212,8 +211,11 @@ def test_both_towers_come_from_one_folder(tmp_path):
     older = {"text_config_dict": tiny_clip.TEXT, "text_config": {"hidden_size": 7}}
     whole_folder(tmp_path, **older)
     assert_loaded(load_text_tower(tmp_path), tiny_clip.text_tower())
-    half = load_text_tower(tmp_path, ml_dtypes.bfloat16)
-    assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {jnp.dtype("bfloat16")}
+    half = load_text_tower(tmp_path, jnp.float16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {jnp.dtype("float16")}
+    found = text_embedding(half, tiny_clip.ids())
+    assert found.dtype == jnp.float16
+    np.testing.assert_allclose(found, read_golden()["text_embedding"], atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -255,8 +257,9 @@ def test_weights_of_other_networks_are_refused_in_one_line(tmp_path):
     del entries["bar"], entries[missing]
     entries["visual_projection.weight"] = np.zeros((6, 15), np.float32)
     safetensors.numpy.save_file(entries, tmp_path / "model.safetensors")
-    shape = r"visual_projection\.weight of shape \(6, 15\) instead of \(6, 16\)"
-    with pytest.raises(ValueError, match=rf"{shape} in model\.safetensors; no {missing}$"):
+    with pytest.raises(ValueError, match=r"expected weights in .*model\.safetensors") as error:
         load_vision_tower(tmp_path)
+    assert f"no {missing}" in str(error.value)
+    assert "visual_projection.weight of shape (6, 15) instead of (6, 16)" in str(error.value)
     with pytest.raises(ValueError, match="3 channels, found 4"):
         ClipVisionConfig.from_json({"num_channels": 4})

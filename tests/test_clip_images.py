@@ -14,6 +14,7 @@ from models.perception.clip_images import (
     STD,
     ViewConfig,
     clip_pixels,
+    perspective,
     random_views,
     smooth_resize_matrix,
     svd_pixels,
@@ -104,6 +105,16 @@ def test_views_of_one_key_look_at_the_same_places_inside_the_picture():
     again = np.asarray(look(jax.random.key(0), 1.0 - where))
     np.testing.assert_allclose(again, 1.0 - views, atol=1e-5)
     assert np.abs(np.asarray(look(jax.random.key(1), where)) - views).max() > 0.05
+
+
+def test_a_perspective_maps_corners_to_corners_and_lines_to_lines():
+    corners = jnp.array([[1.0, 2.0], [7.0, 1.0], [6.0, 5.0], [2.0, 8.0]])
+    u, v = jnp.array([0.0, 1.0, 1.0, 0.0, 0.5]), jnp.array([0.0, 0.0, 1.0, 1.0, 0.5])
+    *found, middle = perspective(corners, u, v)
+    np.testing.assert_allclose(found, corners, atol=1e-5)
+    # The middle stays where the diagonals cross.
+    for first, last in (corners[0], corners[2]), (corners[1], corners[3]):
+        np.testing.assert_allclose(jnp.cross(middle - first, last - first), 0.0, atol=1e-4)
 
 
 def test_a_view_without_distortion_is_a_crop():

@@ -134,8 +134,13 @@ class _Attention(nn.Module):
         def project(name):
             return nn.Dense(x.shape[-1], name=name)(x).reshape(*x.shape[:2], self.num_heads, -1)
 
+        # `jax.nn.dot_product_attention` has no float16 on a CPU.
         q, k, v = project("q_proj"), project("k_proj"), project("v_proj")
-        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.is_causal)
+        logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k)
+        if self.is_causal:
+            logits = jnp.where(jnp.tri(x.shape[1], dtype=bool), logits, -jnp.inf)
+        weights = nn.softmax(logits.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        mixed = jnp.einsum("bnqk,bknd->bqnd", weights.astype(v.dtype), v)
         return nn.Dense(x.shape[-1], name="out_proj")(mixed.reshape(x.shape))
 
 

@@ -89,12 +89,30 @@ def random_views(
 
     def look(corners):
         grid = (jnp.arange(side) + 0.5) / side
-        x, y = jnp.moveaxis(_from_unit_square(corners, *jnp.meshgrid(grid, grid)), -1, 0)
+        x, y = jnp.moveaxis(perspective(corners, *jnp.meshgrid(grid, grid)), -1, 0)
         at = [y - 0.5, x - 0.5]
         channels = [map_coordinates(c, at, 1, "nearest") for c in jnp.moveaxis(image, -1, 0)]
         return jnp.stack(channels, axis=-1)
 
     return jax.vmap(look)(corners)
+
+
+def perspective(corners: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
+    """Maps points (u, v) [...] of the unit square by a homography to [..., 2] (Heckbert 1989).
+
+    Args:
+      corners: [4, 2] where (0, 0), (1, 0), (1, 1) and (0, 1) go.
+      u: [...].
+      v: [...].
+    """
+    p00, p10, p11, p01 = corners
+    skew = p00 - p10 + p11 - p01
+    left, right = p10 - p11, p01 - p11
+    area = jnp.cross(left, right)
+    g, h = jnp.cross(skew, right) / area, jnp.cross(left, skew) / area
+    along_u, along_v = p10 - p00 + g * p10, p01 - p00 + h * p01
+    depth = g * u + h * v + 1.0
+    return (u[..., None] * along_u + v[..., None] * along_v + p00) / depth[..., None]
 
 
 def normalize(image: jax.Array) -> jax.Array:
@@ -132,15 +150,3 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
 def _check_picture(image: jax.Array) -> None:
     if image.ndim != 3 or image.shape[-1] != 3 or not min(image.shape[:2]):
         raise ValueError(f"expected a picture [H, W, 3], found {image.shape}")
-
-
-def _from_unit_square(corners: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-    """Maps points of the unit square by the homography onto corners [4, 2] (Heckbert 1989)."""
-    p00, p10, p11, p01 = corners
-    skew = p00 - p10 + p11 - p01
-    left, right = p10 - p11, p01 - p11
-    area = jnp.cross(left, right)
-    g, h = jnp.cross(skew, right) / area, jnp.cross(left, skew) / area
-    along_u, along_v = p10 - p00 + g * p10, p01 - p00 + h * p01
-    depth = g * u + h * v + 1.0
-    return (u[..., None] * along_u + v[..., None] * along_v + p00) / depth[..., None]

@@ -1,5 +1,6 @@
 """CLIP against transformers and diffusers: towers, every parameter random; tokens; pictures."""
 
+import json
 import unicodedata
 
 import jax
@@ -11,6 +12,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 
 import clip_files
+import clip_manifests
 import clip_reference
 import golden_clip
 import tiny_clip
@@ -45,6 +47,25 @@ def test_text_features(activation, end, width):
 def test_vision_features(activation, side, width):
     tower = tiny_clip.vision_tower(width, hidden_act=activation, image_size=side)
     assert_features(tower, tiny_clip.pixels(side))
+
+
+@pytest.mark.parametrize("dtype, atol", [("float16", 1e-2), ("bfloat16", 8e-2)])
+@pytest.mark.parametrize("case", tiny_clip.cases(), ids=lambda case: case[0])
+def test_half_precision(case, dtype, atol):
+    _, tower, inputs = case
+    params = jax.tree.map(lambda x: x.astype(dtype), tiny.params_of(tower.param_shapes()))
+    inputs = inputs if inputs.dtype.kind == "i" else inputs.astype(dtype)
+    found = jax.jit(lambda inputs: tower.apply({"params": params}, inputs))(inputs)
+    for part, expected in clip_reference.features(tower, case[2]).items():
+        array = getattr(found, part)
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array.astype(np.float32), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", clip_manifests.CONFIGS)
+def test_entries_of_full_size_towers(name):
+    kept = json.loads((clip_manifests.FOLDER / f"{name}.json").read_text())
+    assert kept == clip_manifests.manifest_of(clip_manifests.CONFIGS[name])
 
 
 @pytest.mark.parametrize("pad", clip_files.PADS.values())
