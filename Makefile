@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo quick test test-all lint clean
+.PHONY: demo quick test test-all parity lint clean
 
 demo: $(VENV)/installed
 	$(PY) -m scripts.demo --out=out/demo
@@ -13,13 +13,18 @@ PYTEST := $(PY) -m pytest -n auto --maxprocesses=4 --dist loadfile
 
 # For whoever is writing code: what compiles little. It names tests that deserve the mark `compiles`.
 quick: $(VENV)/installed-dev
-	$(PYTEST) -m "quick or not (slow or compiles or command)" --durations=5 --durations-min=5
+	$(PYTEST) -m "quick or not (slow or parity or compiles or command)" --durations=5 --durations-min=5
 
 test: $(VENV)/installed-dev
 	$(PYTEST)
 
 test-all: $(VENV)/installed-dev
 	$(PYTEST) -m ""
+
+# Our video networks against their makers' own, in torch: a gigabyte to install.
+parity: $(VENV)/installed-dev
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[parity]"
+	$(PYTEST) -m parity
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -72,9 +72,8 @@ def rest_colors(rest: jax.Array, foot: jax.Array, height: float) -> jax.Array:
     return jnp.clip(colors, 0.0, 1.0)
 
 
-def paint_rest_places(gaussians: Gaussians, foot: jax.Array, height: float) -> Gaussians:
-    """Colours Gaussians by `rest_colors`, alike from all sides."""
-    colors = rest_colors(gaussians.means, foot, height)
+def with_colors(gaussians: Gaussians, colors: jax.Array) -> Gaussians:
+    """Returns Gaussians of colours [A, 3], alike from all sides."""
     return gaussians.replace(harmonics=((colors - 0.5) / harmonics.CONSTANT)[:, None])
 
 

@@ -18,7 +18,7 @@ from sim.carry import bind
 from sim.families.family import Family
 from sim.grid import GridConfig
 from sim.material import Material
-from sim.motion_video import LN10, paint_rest_places
+from sim.motion_video import LN10, rest_colors, with_colors
 from sim.mpm import MpmConfig, initial_state
 from sim.particles import Placement
 from sim.simulation import Simulation
@@ -150,7 +150,7 @@ def _simulation(family, x, volume, v, held, foot, poisson_ratio) -> Simulation:
         dt=np.float32(family.dt),
         substeps=np.int32(family.timing.per_frame),
         placement=Placement(np.float32(1.0), np.eye(3, dtype=np.float32), still),
-        gaussians=paint_rest_places(gaussians, foot.astype(np.float32), family.height),
+        gaussians=with_colors(gaussians, rest_colors(x, foot.astype(np.float32), family.height)),
         binding=bind(x, np.arange(count), np.zeros(0, int), x),
         config=MpmConfig(GridConfig(num_nodes=family.num_nodes, side=family.side)),
     )
