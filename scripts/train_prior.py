@@ -100,13 +100,13 @@ def main() -> None:
     command.say(f"{len(clips.videos)} clips to learn from, {len(held_out.videos)} held out")
 
     def step(state: PriorState, batch: Batch, share: float) -> tuple[PriorState, PriorReport]:
-        return train_prior_step(state, batch, key, np.float32(share), config, how)
+        return train_prior_step(key, state, batch, np.float32(share), config, how)
 
     def evaluate(state: PriorState) -> dict[str, float]:
-        scores = judge.errors(state.averaged, held_out, key, config)
+        scores = judge.errors(key, state.averaged, held_out, config)
         if int(state.step) % (_FORCES_EVERY * _EVALUATE_EVERY.value) == 0:
             prior = MotionPrior(state.averaged, config)
-            scores |= judge.judge_forces(prior, scans, family.bands, key).scores
+            scores |= judge.judge_forces(key, prior, scans, family.bands).scores
         return scores
 
     loop = LoopConfig(how.steps, evaluate_every=_EVALUATE_EVERY.value)
@@ -148,10 +148,10 @@ def _report(
 ) -> dict[str, Any]:
     """Judges the prior, draws the pictures, writes metrics.json."""
     key = jax.random.key(_SEED.value)
-    scores = judge.errors(prior.params, held_out, key, prior.config)
-    found = judge.judge_forces(prior, scans, family.bands, key)
+    scores = judge.errors(key, prior.params, held_out, prior.config)
+    found = judge.judge_forces(key, prior, scans, family.bands)
     show.draw_forces(out / "forces.png", found, family.bands)
-    show.draw_clips(out / "clips.png", prior, scans, family, key)
+    show.draw_clips(key, out / "clips.png", prior, scans, family)
     report = {
         "family": family.name,
         "gate_passed": scores["error_4"] <= judge.GATE,
@@ -178,10 +178,10 @@ def _write_samples(out: pathlib.Path) -> None:
     if _PRIOR.value is None:
         raise ValueError("expected --prior with --sample: a family's name or a file, found none")
     prior = load_prior(_PRIOR.value)
-    family = FAMILIES[prior.config.family]
+    family, key = FAMILIES[prior.config.family], jax.random.key(_SEED.value)
     with command.progress("clips", len(BANDS)) as advance:
         for word, band in BANDS.items():
-            show.write_believed(out, word, band, prior, family, jax.random.key(_SEED.value))
+            show.write_believed(key, out, word, band, prior, family)
             advance()
     command.say(
         f"wrote {', '.join(f'{word}.mp4' for word in BANDS)} in {out}, a picture beside each"

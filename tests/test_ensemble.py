@@ -59,8 +59,8 @@ def test_it_gives_the_score_of_the_smoothed_clips():
 def test_samples_are_clips_of_the_ensemble_in_the_shares_of_their_weights():
     clips, log_weights = jnp.array([[-1.0, 0.0], [1.0, 0.5]]), jnp.log(jnp.array([0.25, 0.75]))
     drawn = sample(
-        ensemble_denoiser(clips, log_weights),
         jax.random.key(0),
+        ensemble_denoiser(clips, log_weights),
         (400, 2),
         karras_sigmas(20, 0.02, 40.0),
     )

@@ -56,7 +56,7 @@ def trained():
         moduli = jax.random.uniform(key, TRAINING.batch, minval=3.9, maxval=6.3)
         batch = Batch(clips_of(moduli, jax.random.fold_in(key, 1)), moduli)
         share = np.float32(number / TRAINING.steps)
-        state, _ = train_prior_step(state, batch, jax.random.key(2), share, CONFIG, TRAINING)
+        state, _ = train_prior_step(jax.random.key(2), state, batch, share, CONFIG, TRAINING)
     return state
 
 
@@ -104,7 +104,7 @@ def test_clips_of_a_batch_do_not_see_each_other_and_untold_labels_do_not_count()
 def test_it_learns_what_its_label_says_and_leaves_out_what_the_null_does_not_know(trained):
     moduli = jnp.array([4.2, 4.8, 5.4, 6.0])
     batch = Batch(clips_of(moduli, jax.random.key(7)), moduli)
-    error, energy = relative_errors(trained.averaged, batch, jax.random.key(8), 4.0, CONFIG)
+    error, energy = relative_errors(jax.random.key(8), trained.averaged, batch, 4.0, CONFIG)
     # Of a prior that says that nothing changes it is one.
     assert error.sum() / energy.sum() < 0.25
     prior = MotionPrior(trained.averaged, CONFIG)
@@ -123,7 +123,7 @@ def test_a_step_follows_from_seed_and_number_alone():
         state = init_prior(jax.random.key(0), CONFIG, TRAINING)
         for number in range(2):
             share = np.float32(number / TRAINING.steps)
-            state, _ = train_prior_step(state, batch, jax.random.key(5), share, CONFIG, TRAINING)
+            state, _ = train_prior_step(jax.random.key(5), state, batch, share, CONFIG, TRAINING)
         return state
 
     jax.tree.map(np.testing.assert_array_equal, after_two(), after_two())

@@ -17,6 +17,7 @@ from flax import struct
 from optax import contrib
 
 from models.diffusion.denoiser import along
+from models.diffusion.motion_answers import SIGMA_RANGE
 from models.diffusion.motion_dit import MotionDit
 from models.diffusion.motion_prior import PriorConfig, predict_clip
 
@@ -31,7 +32,7 @@ class PriorTraining:
     adam_rate: float = 1.5e-3
     warm_up: int = 100  # steps
     null_share: float = 0.2  # of clips whose label is not told
-    sigma_range: tuple[float, float] = (1.0, 60.0)
+    sigma_range: tuple[float, float] = SIGMA_RANGE
     decay: float = 0.995  # of the averaged parameters, a step
 
 
@@ -79,9 +80,9 @@ def init_prior(key: jax.Array, config: PriorConfig, training: PriorTraining) -> 
 
 @functools.partial(jax.jit, static_argnames=("config", "training"), donate_argnames="state")
 def train_prior_step(
+    key: jax.Array,
     state: PriorState,
     batch: Batch,
-    key: jax.Array,
     share: jax.Array,
     config: PriorConfig,
     training: PriorTraining,
@@ -89,9 +90,9 @@ def train_prior_step(
     """Takes one step.
 
     Args:
-      state: given away.
-      batch: of `draw_batch`.
       key: of the run; the step's number is folded in.
+      state: given away.
+      batch: clips of this step.
       share: [] of the training that is done.
       config: static.
       training: static.
@@ -108,18 +109,18 @@ def train_prior_step(
 
 
 def relative_errors(
-    params: Any, batch: Batch, key: jax.Array, sigma: float, config: PriorConfig
+    key: jax.Array, params: Any, batch: Batch, sigma: float, config: PriorConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Returns squared errors and energies [B] of clips at one level, told their stiffness.
 
     Their ratio is zero for a prior that knows the clip, and one for a prior that says that
     nothing moves.
     """
-    return _errors(params, batch, key, jnp.float32(sigma), config)
+    return _errors(key, params, batch, jnp.float32(sigma), config)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _errors(params, batch, key, sigma, config):
+def _errors(key, params, batch, sigma, config):
     eps = jax.random.normal(key, batch.clips.shape)
     level = jnp.full(len(batch.clips), sigma)
     D = predict_clip(

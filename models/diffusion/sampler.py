@@ -11,13 +11,13 @@ from models.diffusion.denoiser import Denoiser
 
 
 def sample(
-    denoise: Denoiser, key: jax.Array, shape: tuple[int, ...], sigmas: jax.Array
+    key: jax.Array, denoise: Denoiser, shape: tuple[int, ...], sigmas: jax.Array
 ) -> jax.Array:
     """Draws clips [K, ...] by Heun's method.
 
     Args:
-      denoise: the prior.
       key: of the first noise; the rest follows from it.
+      denoise: the prior.
       shape: [K, ...] of the clips.
       sigmas: falling levels; the last is zero (`schedule.karras_sigmas`).
     """

@@ -76,7 +76,7 @@ def _training_row(
 
     def step():
         nonlocal state  # each step gives the last one's state away
-        state, report = train_prior_step(state, batch, key, np.float32(0.5), config, how)
+        state, report = train_prior_step(key, state, batch, np.float32(0.5), config, how)
         return report.loss
 
     case = f"prior, training step of {suite.batch} clips"

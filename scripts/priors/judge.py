@@ -8,8 +8,9 @@ import numpy as np
 
 from models.diffusion import force_curve, motion_training
 from models.diffusion.force_curve import ForceCurve
-from models.diffusion.guidance import NoiseBank, draw_bank
-from models.diffusion.motion_prior import MotionPrior, PriorConfig, motion_denoiser
+from models.diffusion.guidance import draw_bank
+from models.diffusion.motion_answers import scan_forces
+from models.diffusion.motion_prior import MotionPrior, PriorConfig
 from models.diffusion.motion_training import Batch
 from scripts.priors.clips_io import Clips, Scans, to_floats
 
@@ -29,7 +30,7 @@ class Judgement(NamedTuple):
     scene_errors: np.ndarray  # [S] relative, of each scene's own scan at the level of the gate
 
 
-def errors(params: Any, held_out: Clips, key: jax.Array, config: PriorConfig) -> dict[str, float]:
+def errors(key: jax.Array, params: Any, held_out: Clips, config: PriorConfig) -> dict[str, float]:
     """Returns relative squared errors by name: the mean of the clips', and that of all in one sum.
 
     A stiff stalk hardly moves; by the mean it counts as much as one that sways.
@@ -38,7 +39,7 @@ def errors(params: Any, held_out: Clips, key: jax.Array, config: PriorConfig) ->
     found = {}
     for sigma in SIGMAS:
         error, energy = jax.device_get(
-            motion_training.relative_errors(params, batch, key, sigma, config)
+            motion_training.relative_errors(key, params, batch, sigma, config)
         )
         found[f"error_{sigma:g}"] = float(np.mean(error / energy))
         found[f"error_of_sums_{sigma:g}"] = float(error.sum() / energy.sum())
@@ -46,16 +47,17 @@ def errors(params: Any, held_out: Clips, key: jax.Array, config: PriorConfig) ->
 
 
 def judge_forces(
-    prior: MotionPrior, scans: Scans, bands: Sequence[float], key: jax.Array
+    key: jax.Array, prior: MotionPrior, scans: Scans, bands: Sequence[float]
 ) -> Judgement:
     """Draws the forces of held-out scenes, towards each band and towards nothing in particular."""
     bank = draw_bank(key, _PAIRS, scans.videos.shape[2:], _FORCE_SIGMA)
     grid = scans.log10_modulus
     curves, null_curves, shares, singles, distances, ordered = [], [], [], [], [], []
     for videos, slopes in zip(scans.videos, scans.slopes, strict=True):
-        told = [_forces(prior, videos, slopes, bank, np.float32(band)) for band in bands]
+        told = [scan_forces(prior, np.float32(band), videos, slopes, bank) for band in bands]
         curves.append([force_curve.curve_of(grid, values) for values in told])
-        null_curves.append(force_curve.curve_of(grid, _null_forces(prior, videos, slopes, bank)))
+        null = scan_forces(prior, None, videos, slopes, bank)
+        null_curves.append(force_curve.curve_of(grid, null))
         nearest = []
         for band, curve in zip(bands, curves[-1], strict=True):
             zeros = force_curve.stable_zeros(grid, curve.mean)
@@ -72,28 +74,16 @@ def judge_forces(
         "zero_to_band_decades": float(np.median(distances)),
         "bands_in_order": float(np.mean(ordered)),
     }
-    return Judgement(scores, curves, null_curves, _scene_errors(prior, scans, key))
+    return Judgement(scores, curves, null_curves, _scene_errors(key, prior, scans))
 
 
-def _scene_errors(prior: MotionPrior, scans: Scans, key: jax.Array) -> np.ndarray:
+def _scene_errors(key: jax.Array, prior: MotionPrior, scans: Scans) -> np.ndarray:
     """Relative errors [S] of scans, told their own stiffness: the gate of each scene."""
     found = []
     for videos in scans.videos:
         batch = Batch(np.asarray(videos, np.float32), np.float32(scans.log10_modulus))
         error, energy = jax.device_get(
-            motion_training.relative_errors(prior.params, batch, key, _GATE_SIGMA, prior.config)
+            motion_training.relative_errors(key, prior.params, batch, _GATE_SIGMA, prior.config)
         )
         found.append(error.sum() / energy.sum())
     return np.array(found)
-
-
-@jax.jit
-def _forces(prior: MotionPrior, videos, slopes, bank: NoiseBank, band) -> jax.Array:
-    videos, slopes = videos.astype(np.float32), slopes.astype(np.float32)
-    return force_curve.forces(motion_denoiser(prior, videos[0, 0], band), videos, slopes, bank)
-
-
-@jax.jit
-def _null_forces(prior: MotionPrior, videos, slopes, bank: NoiseBank) -> jax.Array:
-    videos, slopes = videos.astype(np.float32), slopes.astype(np.float32)
-    return force_curve.forces(motion_denoiser(prior, videos[0, 0], None), videos, slopes, bank)

@@ -9,9 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.diffusion import force_curve
-from models.diffusion.motion_prior import MotionPrior, motion_denoiser
-from models.diffusion.sampler import sample
-from models.diffusion.schedule import karras_sigmas
+from models.diffusion.motion_answers import believed_clip
+from models.diffusion.motion_prior import MotionPrior
 from render import files_io, image_io, video_io
 from render.image import to_bytes
 from scripts.priors.clips_io import Scans
@@ -28,8 +27,6 @@ _SHOWN_SCENES = 3
 _SCENES_OF_FILM = 8
 _SECONDS_AT_END = 0.6  # a film stands still before it begins anew
 _REPEATS = 4
-_LEVELS = 24  # of the sampler
-_RANGE = (1.0, 60.0)  # sigma: what the prior was trained at
 
 
 def null_zeros(judgement: Judgement) -> list[list[float]]:
@@ -70,7 +67,7 @@ def draw_forces(path: pathlib.Path, judgement: Judgement, bands: Sequence[float]
 
 
 def draw_clips(
-    path: pathlib.Path, prior: MotionPrior, scans: Scans, family: Family, key: jax.Array
+    key: jax.Array, path: pathlib.Path, prior: MotionPrior, scans: Scans, family: Family
 ) -> None:
     """Draws simulated clips and, below each, one that the prior believes in at that stiffness."""
     rows = []
@@ -78,26 +75,27 @@ def draw_clips(
         for band in family.bands:
             nearest = int(np.argmin(np.abs(scans.log10_modulus - band)))
             simulated = np.asarray(scans.videos[scene, nearest], np.float32)
-            believed = _believed(prior, simulated[0], np.float32(band), key)
+            believed = believed_clip(key, prior, simulated[0], np.float32(band))
             rows += [simulated, np.asarray(believed)]
     sheet = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
     image_io.write_image(path, _enlarged(0.5 + 0.5 * sheet))
 
 
 def write_believed(
+    key: jax.Array,
     out: pathlib.Path,
     word: str,
     band: float,
     prior: MotionPrior,
     family: Family,
-    key: jax.Array,
 ) -> None:
     """Writes WORD.mp4: simulated clips in the upper half, what the prior believes below."""
     columns, view = [], family_view(family)
     for number in range(_SCENES_OF_FILM):
         clip = motion_video(band, random_scene(number, family), view)
         simulated = np.asarray(clip.video)
-        drawn = _believed(prior, simulated[0], np.float32(band), jax.random.fold_in(key, number))
+        own = jax.random.fold_in(key, number)
+        drawn = believed_clip(own, prior, simulated[0], np.float32(band))
         columns.append(np.concatenate([simulated, np.asarray(drawn)], 1))
     frames = [_enlarged(0.5 + 0.5 * frame) for frame in np.concatenate(columns, 2)]
     still = round(_SECONDS_AT_END / family.frame_seconds)
@@ -109,10 +107,3 @@ def write_believed(
 def _enlarged(picture: np.ndarray) -> np.ndarray:
     picture = to_bytes(np.clip(picture, 0.0, 1.0))
     return picture.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
-
-
-@jax.jit
-def _believed(prior: MotionPrior, first: jax.Array, band: jax.Array, key: jax.Array) -> jax.Array:
-    shape = (1, prior.config.dit.num_frames, *first.shape)
-    sigmas = karras_sigmas(_LEVELS, *_RANGE)
-    return sample(motion_denoiser(prior, first, band), key, shape, sigmas)[0]

@@ -1,0 +1,83 @@
+"""What the small prior says when it is asked, compiled: residuals, forces, clips of its own.
+
+Wherever a stiffness is told, log10 of pascals, None tells nothing: the null prior answers.
+
+Axes: E stiffnesses, K noises; [T, H, W, 3] a clip in [-1, 1].
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from models.diffusion import force_curve
+from models.diffusion.guidance import NoiseBank, residuals
+from models.diffusion.motion_prior import MotionPrior, motion_denoiser
+from models.diffusion.sampler import sample
+from models.diffusion.schedule import karras_sigmas
+
+SIGMA_RANGE = (1.0, 60.0)  # what the prior is taught: from details to almost nothing seen
+
+
+@jax.jit
+def clip_residuals(
+    prior: MotionPrior,
+    first: jax.Array,
+    log10_modulus: jax.Array | None,
+    clip: jax.Array,
+    bank: NoiseBank,
+) -> jax.Array:
+    """Returns the residuals [K, T, H, W, 3] of a clip: minus the way it should change.
+
+    Args:
+      prior: of the clip's family.
+      first: [H, W, 3] the frame that it begins with.
+      log10_modulus: [] what it is to look like.
+      clip: [T, H, W, 3].
+      bank: the noise.
+    """
+    return residuals(motion_denoiser(prior, first, log10_modulus), clip, bank)
+
+
+@jax.jit
+def scan_forces(
+    prior: MotionPrior,
+    log10_modulus: jax.Array | None,
+    videos: jax.Array,
+    slopes: jax.Array,
+    bank: NoiseBank,
+) -> jax.Array:
+    """Returns the forces [E, K] on the stiffness along a scan, see `force_curve.forces`.
+
+    Args:
+      prior: of the scene's family.
+      log10_modulus: [] what the scene is to look like.
+      videos: [E, T, H, W, 3] its clips; they begin alike.
+      slopes: [E, T, H, W, 3] their derivatives to log10 E.
+      bank: the noise.
+    """
+    videos, slopes = jnp.float32(videos), jnp.float32(slopes)
+    denoise = motion_denoiser(prior, videos[0, 0], log10_modulus)
+    return force_curve.forces(denoise, videos, slopes, bank)
+
+
+@functools.partial(jax.jit, static_argnames="num_levels")
+def believed_clip(
+    key: jax.Array,
+    prior: MotionPrior,
+    first: jax.Array,
+    log10_modulus: jax.Array | None,
+    num_levels: int = 24,
+) -> jax.Array:
+    """Draws a clip [T, H, W, 3] that the prior believes in.
+
+    Args:
+      key: of the noise that it is made of.
+      prior: whose belief.
+      first: [H, W, 3] the frame that it begins with.
+      log10_modulus: [] its stiffness.
+      num_levels: steps of the sampler, static.
+    """
+    shape = (1, prior.config.dit.num_frames, *first.shape)
+    sigmas = karras_sigmas(num_levels, *SIGMA_RANGE)
+    return sample(key, motion_denoiser(prior, first, log10_modulus), shape, sigmas)[0]
