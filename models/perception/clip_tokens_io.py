@@ -91,8 +91,7 @@ def _read_ids(path: pathlib.Path) -> dict[str, int]:
 
 
 def _read_merges(path: pathlib.Path) -> list[tuple[str, str]]:
-    # The letters that stand for bytes include some that `splitlines` takes for ends of lines.
-    lines = enumerate(_read_text(path).removesuffix("\n").split("\n"), 1)
+    lines = enumerate(_read_text(path).splitlines(), 1)
     pairs = [(at, line.split(" ")) for at, line in lines if not line.startswith("#version")]
     return _checked_pairs(pairs, path)
 
