@@ -1,0 +1,1 @@
+"""What `learn_material` asks a prior, and what it shows of the answer."""
