@@ -13,6 +13,7 @@ import commands
 import jax
 import numpy as np
 import pillow_heif
+import pipeline_folders
 import skimage.data
 from PIL import Image, ImageDraw
 
@@ -173,5 +174,6 @@ OWN = {
     "plush": _capture,
     "scans/*.ply": _scan,
     "drawn.png": _painted,
+    "modelscope": pipeline_folders.write_modelscope,
     "model2019_face12.h5": None,  # its makers give it to those who register
 }

@@ -26,6 +26,8 @@ NOT_RUN = {  # line: reason
     "make test": "runs this test",
     "make quick": "runs tests",
     "make test-all": "runs this test",
+    "python -m scripts.train_prior --family=stalk --out=out/stalk": "takes an hour; has a test of "
+    "its own",
     "make lint": "needs no running to be true",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py": "runs tests",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py -k momentum": "runs tests",
@@ -44,6 +46,7 @@ SMALL = {
     "simulate": ["--frames=2", "--size=64", "--max_particles=200"],
     "annotate_paths": ["--open=false", "--seconds=0.2"],
     "view": ["--open=false", "--seconds=0.2"],
+    "learn_material": ["--values=3", "--noises=1", "--frames=2", "--size=32"],
 }
 LINES = [line for document in DOCUMENTS for line in printed.printed(document)]
 INLINE = [line for document in DOCUMENTS for line in printed.inline(document)]
