@@ -30,9 +30,10 @@ from scipy import spatial
 
 from render import harmonics
 from render.gaussians import Gaussians
+from render.image import sample_texture
 from render.mesh import Mesh, face_normals, vertex_normals
 from render.program_io import kept
-from render.rasterize import RenderConfig, sample_texture
+from render.rasterize import RenderConfig
 from render.transforms import safe_norm, safe_normalize
 
 # The variance of a triangle's area, in coordinates along two of its edges.

@@ -328,3 +328,17 @@ def _to_floats(image: np.ndarray) -> np.ndarray:
     """Turns integers into [0, 1]; floats stay what they are."""
     is_float = image.dtype.kind == "f" or not image.size
     return image.astype(np.float32, copy=False) if is_float else _to_unit_range(image)
+
+
+def sample_texture(texture: jax.Array, uv: jax.Array) -> jax.Array:
+    """Reads a texture [H, W, C] at `uv` [..., 2] (v up), bilinearly; the border goes on outside."""
+    height, width = texture.shape[:2]
+    x = jnp.clip(uv[..., 0] * width - 0.5, 0.0, width - 1.0)
+    y = jnp.clip((1.0 - uv[..., 1]) * height - 0.5, 0.0, height - 1.0)
+    x0 = jnp.clip(jnp.floor(x), 0, max(width - 2, 0)).astype(jnp.int32)
+    y0 = jnp.clip(jnp.floor(y), 0, max(height - 2, 0)).astype(jnp.int32)
+    x1, y1 = jnp.minimum(x0 + 1, width - 1), jnp.minimum(y0 + 1, height - 1)
+    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
+    top = texture[y0, x0] * (1 - fx) + texture[y0, x1] * fx
+    bottom = texture[y1, x0] * (1 - fx) + texture[y1, x1] * fx
+    return top * (1 - fy) + bottom * fy

@@ -9,6 +9,7 @@ Axes: V vertices, T triangles, C channels, K layers. Pixels and camera axes as i
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,16 +18,17 @@ import jax.numpy as jnp
 
 from render.camera import Camera, project, scale_camera
 from render.frames import draw_frames
-from render.image import RenderOutput, box_downsample
-from render.layers import composite_layers
+from render.image import RenderOutput, box_downsample, sample_texture
+from render.layers import Layers, TileLayers, composite_cards, find_layers, find_tile_layers
 from render.mesh import Mesh, vertex_normals
 from render.program_io import kept
 from render.tiles import map_blocks, map_seen
 from render.transforms import safe_normalize
-from render.zbuffer import Layers, RasterizeConfig, Winners, find_layers, find_winners
+from render.zbuffer import RasterizeConfig, Winners, find_winners
 
 _DEFAULT = RasterizeConfig()
 _BAND = 16  # rows of pixels worked on at once: their temporaries stay in the cache
+_TILES = 32  # tiles whose cards are shaded at once
 
 
 class Fragments(NamedTuple):
@@ -175,12 +177,13 @@ def _find_layers(
     num_opaque: jax.Array | int,
     num_layers: int,
     config: RasterizeConfig,
-) -> tuple[jax.Array, Layers]:
+    find: Callable = find_layers,
+) -> tuple[jax.Array, Layers | TileLayers]:
     """Returns the corners [T + 1, 9] on the screen, and the layers that the pixels see."""
     corners = _screen_corners(camera, vertices, triangles)
     shape = camera.width, camera.height, camera.orthographic
     points = corners.reshape(-1, 3, 3)
-    return corners, find_layers(points, *shape, config, num_layers, num_opaque)
+    return corners, find(points, *shape, config, num_layers, num_opaque)
 
 
 def _row_centers(camera: Camera) -> jax.Array:
@@ -274,63 +277,61 @@ def render_mesh(mesh: Mesh, camera: Camera, config: RenderConfig = _DEFAULT_REND
 
     Differentiable in colours, texture, vertices and camera, but for what moves at outlines.
     """
-    if mesh.num_opaque is not None:
-        return _render_cards(mesh, camera, config)
     large = scale_camera(camera, config.supersample)
-    corners, winners = _find_winners(large, mesh.vertices, mesh.triangles, config.rasterize)
     color = _surface_color(mesh, large, config)
     background = jnp.array(config.background, mesh.vertices.dtype)
+    if mesh.num_opaque is None:
+        corners, found = _find_winners(large, mesh.vertices, mesh.triangles, config.rasterize)
+        winner, cards = found.triangle, ()
+    else:
+        surface = mesh.vertices, mesh.triangles, mesh.num_opaque
+        find = functools.partial(find_tile_layers, group=_TILES)
+        corners, found = _find_layers(large, *surface, config.layers, config.rasterize, find)
+        shade = functools.partial(_shade_card, large, corners, color)
+        winner = found.opaque
+        cards = (composite_cards(shade, found, mesh.num_opaque, mesh.triangles.shape[0]),)
 
-    def draw_band(triangle, y):
+    def draw_band(triangle, y, *cards):
         """Draws pixels [h, s, W] of the supersampled picture, s rows becoming one."""
         surface = _locate(large, corners, x, triangle.reshape(-1, large.width), y.reshape(-1, 1))
         is_hit = surface.triangle >= 0
         rgb = jnp.where(is_hit[..., None], color(surface)[..., :3], background)
-        alpha = is_hit.astype(rgb.dtype)
-        return tuple(box_downsample(v, samples) for v in (rgb, alpha, surface.depth))
+        drawn = rgb, is_hit.astype(rgb.dtype), surface.depth
+        if cards:
+            front = cards[0].reshape(*is_hit.shape, -1)
+            through = 1.0 - front[..., 3]
+            front = front[..., :3], front[..., 3], front[..., 4]
+            drawn = rgb * through[..., None], drawn[1] * through, drawn[2] * through
+            drawn = map(operator.add, front, drawn)
+        return tuple(box_downsample(v, samples) for v in drawn)
 
     samples, x = config.supersample, _column_centers(large)
-    triangle = winners.triangle.reshape(camera.height, samples, large.width)
-    y = _row_centers(large).reshape(camera.height, samples)
-    rgb, alpha, depth = map_blocks(draw_band, max(1, _BAND // samples), triangle, y)
+    rows = winner, _row_centers(large), *cards
+    rows = (v.reshape(camera.height, samples, *v.shape[1:]) for v in rows)
+    rgb, alpha, depth = map_blocks(draw_band, max(1, _BAND // samples), *rows)
     return RenderOutput(
         rgb=rgb,
         alpha=alpha,
         depth=depth / jnp.where(alpha > 0, alpha, 1.0),
-        needed=winners.needed,
-        overflow=winners.overflow,
+        needed=found.needed,
+        overflow=found.overflow,
     )
 
 
-def _render_cards(mesh: Mesh, camera: Camera, config: RenderConfig) -> RenderOutput:
-    large = scale_camera(camera, config.supersample)
-    corners, layers = _find_layers(
-        large, mesh.vertices, mesh.triangles, mesh.num_opaque, config.layers, config.rasterize
-    )
-    color = _surface_color(mesh, large, config)
-
-    def shade(sample):
-        """Returns colour and depth [N, 4] and alpha [N] of samples [N]."""
-        surface = _locate_samples(large, corners, layers, sample)
-        values = color(surface)
-        values = jnp.broadcast_to(values, (*sample.shape, values.shape[-1]))
-        is_opaque = (surface.triangle < mesh.num_opaque) | (values.shape[-1] == 3)
-        alpha = jnp.where(is_opaque, 1.0, values[..., -1])
-        return jnp.concatenate([values[..., :3], surface.depth[..., None]], -1), alpha
-
-    is_seen = layers.triangle < mesh.triangles.shape[0]
-    values, alpha = map_seen(shade, is_seen)
-    is_card = is_seen & (layers.triangle >= mesh.num_opaque)
-    behind = jnp.array([*config.background, 0.0], values.dtype)
-    picture = composite_layers(values, alpha, is_card, behind)
-    values, alpha = (box_downsample(v, config.supersample) for v in picture)
-    return RenderOutput(
-        rgb=values[..., :3],
-        alpha=alpha,
-        depth=values[..., 3] / jnp.where(alpha > 0, alpha, 1.0),
-        needed=layers.needed,
-        overflow=layers.overflow,
-    )
+def _shade_card(
+    camera: Camera,
+    corners: jax.Array,
+    color: Callable[[_Surface], jax.Array],
+    triangle: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns colour, one and depth [..., 5], and alpha [...] of cards at pixels [...]."""
+    surface = _locate(camera, corners, x, triangle, y)
+    values = jnp.broadcast_to(values := color(surface), (*triangle.shape, values.shape[-1]))
+    alpha = values[..., 3] if values.shape[-1] == 4 else jnp.ones_like(surface.depth)
+    rest = jnp.stack([jnp.ones_like(surface.depth), surface.depth], -1)
+    return jnp.concatenate([values[..., :3], rest], -1), alpha
 
 
 def render_frames(
@@ -348,20 +349,6 @@ def render_frames(
 
     # The need of a mesh changes much from view to view, and room in excess costs little.
     return draw_frames(draw, cameras, config.rasterize.max_pairs, 2.0, num_threads)
-
-
-def sample_texture(texture: jax.Array, uv: jax.Array) -> jax.Array:
-    """Reads a texture [H, W, C] at `uv` [..., 2] (v up), bilinearly; the border goes on outside."""
-    height, width = texture.shape[:2]
-    x = jnp.clip(uv[..., 0] * width - 0.5, 0.0, width - 1.0)
-    y = jnp.clip((1.0 - uv[..., 1]) * height - 0.5, 0.0, height - 1.0)
-    x0 = jnp.clip(jnp.floor(x), 0, max(width - 2, 0)).astype(jnp.int32)
-    y0 = jnp.clip(jnp.floor(y), 0, max(height - 2, 0)).astype(jnp.int32)
-    x1, y1 = jnp.minimum(x0 + 1, width - 1), jnp.minimum(y0 + 1, height - 1)
-    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
-    top = texture[y0, x0] * (1 - fx) + texture[y0, x1] * fx
-    bottom = texture[y1, x0] * (1 - fx) + texture[y1, x1] * fx
-    return top * (1 - fy) + bottom * fy
 
 
 def _surface_color(

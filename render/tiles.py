@@ -255,8 +255,12 @@ def ungroup(grid: TileGrid, groups: TileGroups, values: jax.Array) -> jax.Array:
 
 def assemble(grid: TileGrid, groups: TileGroups, values: jax.Array) -> jax.Array:
     """Lays the pixels [G, B, P, ...] of grouped tiles out as a picture [H, W, ...]."""
-    channels = values.shape[3:]
-    values = ungroup(grid, groups, values)
+    return lay_out(grid, ungroup(grid, groups, values))
+
+
+def lay_out(grid: TileGrid, values: jax.Array) -> jax.Array:
+    """Lays the pixels [L, P, ...] of all tiles out as a picture [H, W, ...]."""
+    channels = values.shape[2:]
     values = values.reshape(grid.rows, grid.columns, grid.size, grid.size, *channels)
     picture = values.swapaxes(1, 2).reshape(grid.rows * grid.size, -1, *channels)
     return picture[: grid.height, : grid.width]

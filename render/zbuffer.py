@@ -1,19 +1,14 @@
 """Which triangles each pixel sees: a z-buffer over tiles, without gradients.
 
 Axes: T triangles (the last one is a dummy that covers nothing), L tiles, G groups of B tiles,
-C triangles of a chunk, P pixels of a tile, K layers. Pixels and camera axes as in `camera.py`.
+C triangles of a chunk, P pixels of a tile. Pixels and camera axes as in `camera.py`.
 
 Edges are inclusive, with a slack of a ten-thousandth of a pixel against rounding: neighbours leave
 no crack, and where both cover a pixel the nearer one wins, or either. Triangles with a corner
 nearer than `near` (behind a perspective camera included), with a corner that is not finite, or
 thinner than the slack are left out.
 
-Layers are the nearest triangles of a pixel in their order, as far as the first opaque one. The list
-of a tile holds its opaque triangles first. They are drawn as ever; the others, the cards, are then
-sorted into the K places of each pixel, one test each, so what is opaque takes its time and no more.
-
-Sources: Pineda 1988 (edge functions); Carpenter 1984 (the A-buffer), Bavoil et al. 2007 (its K
-nearest fragments in one pass).
+Source: Pineda 1988 (edge functions).
 """
 
 import dataclasses
@@ -51,12 +46,6 @@ class Winners(NamedTuple):
     overflow: jax.Array  # [] bool
 
 
-class Layers(NamedTuple):
-    triangle: jax.Array  # [K, H, W] int32, nearest first; T - 1, the dummy, where there is none
-    needed: jax.Array  # [] int32 triangle-tile pairs that the picture takes
-    overflow: jax.Array  # [] bool
-
-
 def find_winners(
     corners: jax.Array, width: int, height: int, orthographic: bool, config: RasterizeConfig
 ) -> Winners:
@@ -70,49 +59,12 @@ def find_winners(
       orthographic: whether depth rather than its inverse is affine on the screen.
       config: static settings.
     """
-    grid, lists, rows = _prepare(corners, width, height, orthographic, config)
-    groups, _, triangle = _draw(grid, lists, rows, config)
+    grid, lists, rows = set_up(corners, width, height, orthographic, config)
+    groups, _, triangle = draw_nearest(grid, lists, rows, config)
     return Winners(tiles.assemble(grid, groups, triangle), lists.needed[0], lists.overflow)
 
 
-def find_layers(
-    corners: jax.Array,
-    width: int,
-    height: int,
-    orthographic: bool,
-    config: RasterizeConfig,
-    num_layers: int,
-    num_opaque: jax.Array | int,
-) -> Layers:
-    """Finds the nearest triangles at each pixel centre, as far as the first opaque one.
-
-    Depths nearer together than a millionth of the depth may come in either order; the more so, by
-    one bit for each doubling, where a tile holds more than a thousand cards.
-
-    Args:
-      corners: as for `find_winners`.
-      width: of the picture, pixels.
-      height: of the picture, pixels.
-      orthographic: whether depth rather than its inverse is affine on the screen.
-      config: static settings.
-      num_layers: K, static.
-      num_opaque: triangles from this number on are cards, which do not hide what is behind them.
-    """
-    if num_layers < 1:
-        raise ValueError(f"expected one layer or more, found {num_layers}")
-    grid, lists, rows = _prepare(corners, width, height, orthographic, config, num_opaque)
-    is_opaque = lists.item < num_opaque
-    before = jnp.append(jnp.int32(0), jnp.cumsum(is_opaque, dtype=jnp.int32))
-    count = before[lists.start + lists.count] - before[lists.start]
-    # A chunk may read past its list: of the opaque ones, into the cards.
-    item = jnp.where(is_opaque, lists.item, rows.shape[0] - 1)
-    opaque = _draw(grid, lists._replace(item=item, count=count), rows, config)
-    cards = lists._replace(start=lists.start + count, count=lists.count - count)
-    triangle = _draw_cards(grid, cards, rows, config, num_layers, *opaque)
-    return Layers(triangle, lists.needed[0], lists.overflow)
-
-
-def _prepare(
+def set_up(
     corners: jax.Array,
     width: int,
     height: int,
@@ -120,7 +72,12 @@ def _prepare(
     config: RasterizeConfig,
     num_opaque: jax.Array | int | None = None,
 ) -> tuple[tiles.TileGrid, tiles.TileLists, jax.Array]:
-    """Returns the tiles, the triangles that each may show, and the rows of `_setup`."""
+    """Returns the tiles, the triangles that each may show, and the rows of `_rows_of`.
+
+    Args:
+      corners, width, height, orthographic, config: as for `find_winners`.
+      num_opaque: triangles from this number on are cards; None: there are none.
+    """
     if config.chunk & (config.chunk - 1):
         raise ValueError(f"expected a chunk that is a power of two, found {config.chunk}")
     num_triangles = corners.shape[0]
@@ -132,7 +89,7 @@ def _prepare(
         is_culled = jnp.arange(num_triangles) < (
             num_triangles if num_opaque is None else num_opaque
         )
-    rows, rectangles = _setup(corners, grid, orthographic, config, is_culled)
+    rows, rectangles = _rows_of(corners, grid, orthographic, config, is_culled)
     max_pairs = config.max_pairs
     if max_pairs is None:
         # Enough for any few triangles, or for a fine mesh that fills half of the picture. Cards,
@@ -143,7 +100,7 @@ def _prepare(
     return grid, tiles.build_tile_lists(grid, rectangles, max_pairs), rows
 
 
-def _setup(
+def _rows_of(
     corners: jax.Array,
     grid: tiles.TileGrid,
     orthographic: bool,
@@ -197,7 +154,7 @@ def _largest(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.maximum(a, b), c)
 
 
-def _draw(
+def draw_nearest(
     grid: tiles.TileGrid, lists: tiles.TileLists, rows: jax.Array, config: RasterizeConfig
 ) -> tuple[tiles.TileGroups, jax.Array, jax.Array]:
     """Finds the nearest triangle of each pixel.
@@ -241,7 +198,7 @@ def _nearest_of_chunk(size: int, q: jax.Array, origin: jax.Array) -> jax.Array:
 
     Args:
       size: of a tile, pixels.
-      q: [B, C, 12] rows of `_setup`.
+      q: [B, C, 12] rows of `_rows_of`.
       origin: [B, 2] pixel position of the tiles' top left corners.
 
     Returns:
@@ -252,13 +209,13 @@ def _nearest_of_chunk(size: int, q: jax.Array, origin: jax.Array) -> jax.Array:
     num_triangles = q.shape[1]
 
     def key_of(k):
-        is_inside, bits = _test(size, q[:, k], origin)
+        is_inside, bits = cover_pixels(size, q[:, k], origin)
         return jnp.where(is_inside, (bits & -num_triangles) | k, 0)
 
     return functools.reduce(jnp.maximum, [key_of(k) for k in range(num_triangles)])
 
 
-def _test(size: int, q: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Array]:
+def cover_pixels(size: int, q: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Tests the pixels of tiles at `origin` [B, 2] against one triangle [B, 12] each.
 
     Returns:
@@ -277,96 +234,3 @@ def _test(size: int, q: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Ar
     is_inside = _least(edge(x0, y0, x1, y1), edge(x1, y1, x2, y2), edge(x2, y2, x0, y0)) >= 0
     w = slope_x * x + (slope_y * y + (w0 - slope_x * x0 - slope_y * y0))
     return is_inside, lax.bitcast_convert_type(jnp.clip(w, w_min, w_max), jnp.int32)
-
-
-class _Ranks(NamedTuple):
-    """How nearness and a place in a tile's list share one integer, which sorts by nearness."""
-
-    lowest: jax.Array  # [] int32 bits of the least nearness
-    shift: jax.Array  # [] int32 bits of nearness that there is no room for
-    place_bits: jax.Array  # [] int32
-
-    def of(self, bits: jax.Array) -> jax.Array:
-        """Returns the integer of nearness `bits`, its place zero."""
-        return (((bits - self.lowest) >> self.shift) + 1) << self.place_bits
-
-
-def _ranks(rows: jax.Array, longest: jax.Array) -> _Ranks:
-    """Divides the bits between nearness and the places in lists of at most `longest` triangles."""
-    w_min, w_max = rows[:, 9], rows[:, 10]
-    bounds = jnp.stack([jnp.min(jnp.where(w_min > 0, w_min, jnp.inf)), jnp.max(w_max)])
-    lowest, highest = lax.bitcast_convert_type(bounds, jnp.int32)
-    place_bits, bits = (32 - lax.clz(v) for v in (longest, jnp.maximum(highest - lowest, 0)))
-    return _Ranks(lowest, jnp.maximum(bits + place_bits - 30, 0), place_bits)
-
-
-def _draw_cards(
-    grid: tiles.TileGrid,
-    lists: tiles.TileLists,
-    rows: jax.Array,
-    config: RasterizeConfig,
-    num_layers: int,
-    opaque_groups: tiles.TileGroups,
-    opaque_bits: jax.Array,
-    opaque_triangle: jax.Array,
-) -> jax.Array:
-    """Returns the layers [K, H, W] of the cards in `lists` and of what `_draw` found opaque."""
-    chunk, dummy = config.chunk, rows.shape[0] - 1
-    item = jnp.concatenate([lists.item, jnp.full(chunk, dummy, jnp.int32)])
-    item = jnp.minimum(item, dummy)
-    within_chunk = jnp.arange(chunk, dtype=jnp.int32)
-    ranks = _ranks(rows, jnp.max(lists.count, initial=0))
-    test_chunk = stage(functools.partial(_ranks_of_chunk, grid.size))
-    opaque_rank = jnp.where(opaque_bits > 0, ranks.of(opaque_bits), 0)
-    opaque = tiles.ungroup(grid, opaque_groups, jnp.stack([opaque_rank, opaque_triangle], -1))
-    opaque = jnp.pad(opaque, [(0, 1), (0, 0), (0, 0)])  # where the last group has no tile
-
-    def draw_group(_, tile: tiles.TileGroups):
-        hidden_from, behind = jnp.moveaxis(opaque[tile.tile], -1, 0)
-
-        def draw_chunk(i, layers):
-            place = i * chunk + within_chunk
-            # Each card once: what the next tile's list shares with this one would come twice.
-            is_card = place < tile.count[:, None]
-            index = jnp.where(is_card, tile.start[:, None] + place, lists.item.shape[0])
-            index = item.at[index].get(mode="promise_in_bounds")
-            corners = rows.at[index].get(mode="promise_in_bounds")
-            for rank in test_chunk(corners, tile.origin, place + 1, ranks):
-                layers = _insert(layers, rank)
-            return layers
-
-        nothing = jnp.zeros_like(hidden_from)
-        last = -(-jnp.max(tile.count) // chunk)
-        start = (hidden_from, *(nothing,) * (num_layers - 1))
-        layers = lax.fori_loop(jnp.zeros_like(last), last, draw_chunk, start)
-
-        def triangle_of(rank):
-            place = (rank & ((1 << ranks.place_bits) - 1)) - 1
-            slot = jnp.where(rank > hidden_from, tile.start[:, None] + place, lists.item.shape[0])
-            card = item.at[slot].get(mode="promise_in_bounds")
-            return jnp.where(rank == hidden_from, behind, card)
-
-        return None, jnp.stack([triangle_of(rank) for rank in layers], -1)
-
-    groups = tiles.group_tiles(grid, lists, config.group)
-    _, triangle = lax.scan(draw_group, None, groups)
-    return jnp.moveaxis(tiles.assemble(grid, groups, triangle), -1, 0)
-
-
-def _ranks_of_chunk(
-    size: int, q: jax.Array, origin: jax.Array, place: jax.Array, ranks: _Ranks
-) -> list[jax.Array]:
-    """Returns the rank [B, P] of each of the C triangles [B, C, 12]; zero off the triangle."""
-
-    def rank_of(k):
-        is_inside, bits = _test(size, q[:, k], origin)
-        return jnp.where(is_inside, ranks.of(bits) | place[k], 0)
-
-    return [rank_of(k) for k in range(q.shape[1])]
-
-
-def _insert(layers: tuple[jax.Array, ...], rank: jax.Array) -> tuple[jax.Array, ...]:
-    """Sorts a rank into the K largest so far; the least of them all drops out."""
-    pushed = [jnp.minimum(layer, rank) for layer in layers[:-1]]
-    first = jnp.maximum(layers[0], rank)
-    return first, *(jnp.maximum(*pair) for pair in zip(layers[1:], pushed, strict=True))

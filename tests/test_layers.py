@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from render import tiles
 from render.camera import orthographic_camera, perspective_camera, project
-from render.layers import composite_layers
+from render.image import sample_texture
+from render.layers import TileLayers, composite_cards
 from render.mesh import Mesh
 from render.rasterize import (
     RenderConfig,
@@ -17,7 +19,6 @@ from render.rasterize import (
     rasterize,
     rasterize_layers,
     render_mesh,
-    sample_texture,
 )
 from render.zbuffer import RasterizeConfig
 
@@ -135,19 +136,34 @@ def over(colors, alphas, background):
     return shown, covered
 
 
-def test_layers_are_laid_over_each_other_and_the_last_card_closes():
-    rng = np.random.default_rng(0)
-    colors, alphas, background = rng.random((4, 3, 2)), rng.random((4, 3)), rng.random(2)
-    # Pixel 0 is full of cards, pixel 1 ends with something opaque, pixel 2 sees two cards alone.
-    alphas[3, 1], alphas[2:, 2] = 1.0, 0.0
-    is_card = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
-    rgb, covered = composite_layers(*map(jnp.array, (colors, alphas, is_card, background)))
-    closed = alphas.copy()
-    closed[3, 0] = 1.0
-    for pixel in range(3):
-        expected = over(colors[:, pixel], closed[:, pixel], background)
-        np.testing.assert_allclose(rgb[pixel], expected[0], atol=1e-6)
-        np.testing.assert_allclose(covered[pixel], expected[1], atol=1e-6)
+def test_cards_are_laid_over_each_other_and_the_last_one_closes():
+    rng, side, most = np.random.default_rng(0), 8, 4
+    grid = tiles.TileGrid(2 * side, side, side)
+    # Card 1 lies in front of card 2 and so on; a pixel sees none to all of them, then what is
+    # opaque, number 0, if it is seen at all. The tile on the right sees two at most.
+    depth = rng.integers(0, most + 1, (2, side**2))
+    depth[1] = np.minimum(depth[1], 2)
+    layer, number_of_none = np.arange(most)[None, :, None], most + 1
+    behind = rng.choice([0, number_of_none], depth.shape)
+    triangle = np.where(layer < depth[:, None], 1 + layer, number_of_none)
+    triangle = np.where(layer == depth[:, None], behind[:, None], triangle)
+    lists = tiles.TileLists(None, jnp.zeros(2, jnp.int32), jnp.array(depth.max(1)), None, None)
+    groups = tiles.group_tiles(grid, lists, 1)
+    layers = TileLayers(grid, groups, jnp.array(triangle), None, None, None)
+    colors, alphas = rng.random((most + 2, side, 2 * side, 2)), rng.random((most + 2, side, 16))
+
+    def shade(triangle, x, y):
+        at = triangle, jnp.floor(y).astype(int), jnp.floor(x).astype(int)
+        return jnp.array(colors)[at], jnp.array(alphas)[at]
+
+    found = np.asarray(composite_cards(shade, layers, 1, number_of_none))
+    depth = depth.reshape(2, side, side).swapaxes(0, 1).reshape(side, -1)
+    for row, column in np.ndindex(depth.shape):
+        seen = slice(1, 1 + depth[row, column])
+        closed = alphas[seen, row, column].copy()
+        closed[most - 1 :] = 1.0
+        expected = over(colors[seen, row, column], closed, np.zeros(2))[0]
+        np.testing.assert_allclose(found[row, column], expected, atol=1e-6)
 
 
 def cards(texture, seed=2, dtype=jnp.float32):

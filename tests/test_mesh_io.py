@@ -7,11 +7,10 @@ import pytest
 import trimesh
 from PIL import Image
 
-from render.image import srgb_to_linear
+from render.image import sample_texture, srgb_to_linear
 from render.image_io import write_image
 from render.mesh import Mesh, vertex_normals
 from render.mesh_io import read_mesh, write_glb, write_obj, write_ply
-from render.rasterize import sample_texture
 
 # A pyramid. Its base is vertex 0..3, its top vertex 4.
 VERTICES = np.array(

@@ -9,7 +9,7 @@ import trimesh
 from jax.test_util import check_grads
 
 from render.camera import camera_rays, orbit, orthographic_camera, perspective_camera
-from render.image import box_downsample
+from render.image import box_downsample, sample_texture
 from render.mesh import Mesh
 from render.rasterize import (
     RenderConfig,
@@ -18,7 +18,6 @@ from render.rasterize import (
     rasterize_reference,
     render_frames,
     render_mesh,
-    sample_texture,
 )
 from render.zbuffer import RasterizeConfig
 

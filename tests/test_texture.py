@@ -12,9 +12,9 @@ from recon.fit import FaceParams, face_camera
 from recon.morphable import MorphableModel
 from recon.painting import atlas, fill, hair, outline, shading, surface
 from recon.pose import Pose
-from render.image import linear_to_srgb, srgb_to_linear
+from render.image import linear_to_srgb, sample_texture, srgb_to_linear
 from render.mesh import Mesh, apply, vertex_normals
-from render.rasterize import RenderConfig, render_mesh, sample_texture
+from render.rasterize import RenderConfig, render_mesh
 from render.zbuffer import RasterizeConfig
 
 pytestmark = pytest.mark.compiles

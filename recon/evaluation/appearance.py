@@ -30,7 +30,7 @@ from recon.painting.surface import on_host
 from recon.pose import Pose
 from recon.texture import PaintedModel, TextureConfig
 from render import rasterize
-from render.image import linear_to_srgb, srgb_to_linear
+from render.image import linear_to_srgb, sample_texture, srgb_to_linear
 from render.mesh import Mesh, Subdivision, apply, linear_subdivision, vertex_normals
 from render.transforms import safe_normalize
 from render.zbuffer import RasterizeConfig
@@ -154,7 +154,7 @@ def _texture_at_vertices(scan: Mesh) -> tuple[Subdivision, NDArray]:
     levels = max(0, math.ceil(math.log(_TEXTURED_TRIANGLES / num_triangles, 4)))
     drawn = linear_subdivision(scan.triangles, len(scan.vertices), levels)
     flat = linear_subdivision(scan.uv_triangles, len(scan.uvs), levels)
-    read = rasterize.sample_texture(jnp.asarray(scan.texture), apply(flat, scan.uvs))
+    read = sample_texture(jnp.asarray(scan.texture), apply(flat, scan.uvs))
     colors = np.zeros((drawn.num_vertices, 3), np.float32)
     colors[np.asarray(drawn.triangles)] = np.asarray(read)[np.asarray(flat.triangles), :3]
     return drawn, colors

@@ -26,8 +26,9 @@ from recon.looks.studio import Studio
 from recon.morphable import face_shape, landmark_embedding
 from render.camera import Camera, project, scale_camera
 from render.image import box_downsample, linear_to_srgb
+from render.layers import find_layers
 from render.stages import compiled
-from render.zbuffer import RasterizeConfig, find_layers
+from render.zbuffer import RasterizeConfig
 
 _MIDDLE = np.array([0.0, 0.012, 0.0])  # of the head, that the camera looks at
 _HIGHLIGHT_ROOM = 0.15

@@ -18,10 +18,10 @@ from recon.fit import FaceParams, face_camera
 from recon.morphable import MorphableModel, face_shape
 from recon.painting.surface import Surface
 from render.camera import Camera, project
-from render.image import box_downsample
+from render.image import box_downsample, sample_texture
 from render.mesh import apply, vertex_normals
 from render.program_io import kept
-from render.rasterize import rasterize, sample_texture
+from render.rasterize import rasterize
 from render.zbuffer import RasterizeConfig
 
 _MARGIN = 1.08  # side of the cut-out over that of the head
