@@ -147,24 +147,34 @@ class Screen:
     def cover_of(self, is_part: np.ndarray) -> np.ndarray:
         """Where [G, H] vertices [V] of a part of the head are seen."""
         shown = is_part & (self._view.visible > 0.5)
-        return self._closed(*self.pixels(self.place(self._view.vertices[shown])))
+        return self._pixels_closed(*self.pixels(self.place(self._view.vertices[shown])))
 
     def cover(self, places: np.ndarray) -> np.ndarray:
         """Where [G, H] hair with points at places [P, 3] is seen."""
         row, column = self.pixels(places)
         shown = places[:, 2] < self._depth[row, column] + _SLACK
-        return self._closed(row[shown], column[shown])
+        return self._pixels_closed(row[shown], column[shown])
 
-    def _closed(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    def _pixels_closed(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         cover = np.zeros(self._shape, bool)
         cover[row[row >= 0], column[row >= 0]] = True
-        return ndimage.binary_closing(np.pad(cover, 1), np.ones((3, 3)))[1:-1, 1:-1]
+        return _closed(cover)
 
     def misfit(self, cover: np.ndarray) -> float:
         """The area off the skull where a silhouette [G, H] is wrong, relative to that of hair."""
         mask = self._mask
         wrong = np.sum(self._weight * np.where(cover, 1 - mask.share, mask.share))
         return float(wrong / max(np.sum(mask.weight * mask.share), 1e-9))
+
+
+def _closed(cover: np.ndarray) -> np.ndarray:
+    """Closes holes of a mask [G, H] that are one or two pixels wide."""
+    # By a square of three pixels, one axis after the other: far faster than SciPy's.
+    closed = np.pad(cover, 2)
+    for combine in (np.logical_or, np.logical_and):
+        closed = combine(combine(closed[:-2], closed[1:-1]), closed[2:])
+        closed = combine(combine(closed[:, :-2], closed[:, 1:-1]), closed[:, 2:])
+    return closed
 
 
 def color_of(mask: HairMask) -> np.ndarray:
