@@ -47,11 +47,16 @@ def seen(looks, number, size=SIZE):
 
 def test_sixteen_modes_say_the_skins_again(skins, looks, regions):
     face = (regions["face"] > 0.9) & (np.asarray(skins.keep) > 0.99)
+    # The texture shows parts of the face a second time in the charts of eyes and mouth, of which
+    # the skins say nothing.
+    u0, v0, u1, v1 = np.asarray(looks.skin_window)
+    u, v = (np.arange(SIZE) + 0.5) / SIZE, 1 - (np.arange(SIZE) + 0.5) / SIZE
+    face &= (u > u0) & (u < u1) & ((v > v0) & (v < v1))[:, None]
     targets = np.stack([seen(looks, number)[face] for number in range(20)])
     details = targets - np.asarray(skins.tones)[:, None]
     painted_faces = np.stack([painted(skins, number)[face] for number in range(20)])
-    # The rest is mostly two ways of making a picture smaller.
-    assert np.mean((painted_faces - targets) ** 2) < 0.3 * np.var(details)
+    # Half of the rest is two ways of making a picture smaller.
+    assert np.mean((painted_faces - targets) ** 2) < 0.08 * np.var(details)
 
 
 def test_tone_is_the_mean_over_the_face(skins, looks, regions):
