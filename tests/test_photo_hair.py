@@ -107,6 +107,35 @@ def test_cropped_hair_stays_paint(looks, view, surface):
     assert photo_hair.choose_style(looks, None, view, surface, painted, HairWish()) is None
 
 
+def test_a_wall_taken_for_hair_is_not_worn(looks, view, surface):
+    # A door frame behind the head, as grey as its hair: afro01 would cover the most of it.
+    mask = empty_mask(view, surface)
+    column, row = np.moveaxis(mask.xy, -1, 0)
+    wall = (np.abs(column - SIDE / 2) < 130) & (row < SIDE / 2) & ~mask.is_head
+    skull = photo_hair.Screen(mask, view, surface).cover_of(surface.parts["skull"] > 0.5)
+    mask = mask._replace(share=1.0 * (wall | skull))
+    painted = surface.parts["skull"]
+    assert photo_hair.choose_style(looks, mask, view, surface, painted, HairWish()) is None
+
+
+def test_small_holes_of_a_mask_are_closed():
+    cover = np.random.default_rng(0).random((30, 40)) < 0.3
+    expected = ndimage.binary_closing(np.pad(cover, 1), np.ones((3, 3)))[1:-1, 1:-1]
+    np.testing.assert_array_equal(photo_hair._closed(cover), expected)
+    assert expected.sum() > cover.sum()
+
+
+def test_hair_takes_its_hue_from_more_than_its_darkest_pixels(view, surface):
+    mask = empty_mask(view, surface)
+    light = np.linspace(0.5, 1.5, mask.share.size).reshape(mask.share.shape)
+    dark = (light < 0.83)[..., None] * [0, 0, 0.5]  # cameras leave little blue there
+    mask = mask._replace(share=np.ones_like(light))
+    mask = mask._replace(picture=light[..., None] * np.array(HAIR) * (1 - dark))
+    color = photo_hair.color_of(mask)
+    np.testing.assert_allclose(color / color[0], np.array(HAIR) / HAIR[0], atol=0.04)
+    np.testing.assert_allclose(color[0], 0.9 * HAIR[0], atol=0.02)
+
+
 def test_a_wish_is_granted(looks, view, surface):
     painted = surface.parts["skull"]
     mask = worn(looks, view, surface, "short01", 0.62)

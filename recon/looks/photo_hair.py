@@ -13,7 +13,6 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from recon.looks.hair_style import opaque_points, rooted_on, style_cards
 from recon.looks.look import Looks
@@ -49,7 +48,9 @@ _ACROSS = np.array([1.0, 0.0, 1.0])
 _STIFFNESS = 0.02  # misfit that a scale other than one is to save, per squared logarithm
 _WISHED_STIFFNESS = 0.1  # the same for a style that is wished for, however unlike the photo's
 _GAIN = 0.03  # of the misfit, below which paint is left alone
-_DARKER = 0.2, 0.6  # quantiles of lightness between which hair shows its colour: no highlights
+_MOST = 0.5  # misfit of hair that is worn: where half is wrong, the mask shows no hair, but a wall
+_DARKER = 0.2, 0.6  # quantiles of lightness between which hair is as light as it is: no highlights
+_COLORED = 0.2, 0.9  # and between which it shows its hue: the darkest pixels exaggerate it
 _SPACING = 3e-3  # metres between points on a card
 _SLACK = 4e-3  # metres that hair may lie behind the head's surface and still be seen
 
@@ -105,7 +106,7 @@ def choose_style(
         for one in try_scales(number, _ACROSS_SCALES, _UP_SCALES)
     ]
     _, misfit, number, (wide, high) = min(tried)
-    if wish.style == AUTO and misfit > painted_misfit - _GAIN:
+    if wish.style == AUTO and misfit > min(painted_misfit - _GAIN, _MOST):
         return None
     return Style(number, (wide, high, wide), misfit, painted_misfit)
 
@@ -178,8 +179,13 @@ def _closed(cover: np.ndarray) -> np.ndarray:
 
 
 def color_of(mask: HairMask) -> np.ndarray:
-    """The colour [3] of hair: the mean of its darker pixels, without highlights."""
+    """The colour [3] of hair: as light as its darker pixels, in the hue of nearly all."""
     rgb = mask.picture[mask.share * mask.weight > 0.5]
     light = shading.luma(rgb)
-    low, high = np.quantile(light, _DARKER)
-    return rgb[(light >= low) & (light <= high)].mean(0)
+
+    def mean_between(shares):
+        low, high = np.quantile(light, shares)
+        return rgb[(light >= low) & (light <= high)].mean(0)
+
+    color = mean_between(_COLORED)
+    return color * shading.luma(mean_between(_DARKER)) / max(shading.luma(color), 1e-6)

@@ -24,7 +24,6 @@ _ROUNDS = 4
 _FEWEST = 0.08  # share of the skull in sight that is covered; below it the head is bald
 _ENOUGH = 60  # pixels, to tell a colour
 _FAR = 0.75  # from the head's outline, where hair is rare
-_NEAR = 0.25  # to the outline: hair whose colours count
 _FOREHEAD = 0.25  # height from which hair may hang into the face
 _CLOTHES = -1.35  # height below which, outside the head, everything may be clothes
 _VOTE = 0.07  # width of the neighbourhood that decides
@@ -94,7 +93,8 @@ def find_hair(photo: np.ndarray, view: View, surface: Surface, seen: Seen) -> Ha
         label, _ = ndimage.label(share > 0.5)
         connected = np.isin(label, np.unique(label[root & (label > 0)]))
         share = np.where(connected, share, np.minimum(share, 0.5))
-        is_hair = (share > _SURE) & (places.beyond < _NEAR)
+        # Beside the head, a wall as dark as hair would make hair of all that is like the wall.
+        is_hair = (share > _SURE) & places.is_head
         is_other = is_far | (~inside & (share < 1 - _SURE))
         if min(is_hair.sum(), is_other.sum()) < _ENOUGH:
             return None
