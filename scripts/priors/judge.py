@@ -13,12 +13,14 @@ from models.diffusion.motion_answers import scan_forces
 from models.diffusion.motion_prior import MotionPrior, PriorConfig
 from models.diffusion.motion_training import Batch
 from scripts.priors.clips_io import Clips, Scans, to_floats
+from sim.identify import come_to_rest
 
 SIGMAS = (2.0, 4.0, 8.0)
 GATE = 0.15  # relative error at sigma 4: a prior that knows less misleads whoever learns from it
 _FORCE_SIGMA = (4.0, 4.0)  # all noises of the judgement at the level of the gate
 _PAIRS = 4
 _GATE_SIGMA = 4.0
+_STARTS = (-1.0, -0.5, 0.5, 1.0)  # decades from the band, where searches begin
 
 
 class Judgement(NamedTuple):
@@ -52,29 +54,35 @@ def judge_forces(
     """Draws the forces of held-out scenes, towards each band and towards nothing in particular."""
     bank = draw_bank(key, _PAIRS, scans.videos.shape[2:], _FORCE_SIGMA)
     grid = scans.log10_modulus
-    curves, null_curves, shares, singles, distances, ordered = [], [], [], [], [], []
+    curves, null_curves = [], []
     for videos, slopes in zip(scans.videos, scans.slopes, strict=True):
         told = [scan_forces(prior, np.float32(band), videos, slopes, bank) for band in bands]
         curves.append([force_curve.curve_of(grid, values) for values in told])
         null = scan_forces(prior, None, videos, slopes, bank)
         null_curves.append(force_curve.curve_of(grid, null))
-        nearest = []
-        for band, curve in zip(bands, curves[-1], strict=True):
-            zeros = force_curve.stable_zeros(grid, curve.mean)
-            shares.append(force_curve.share_of_right_signs(grid, curve.mean, band))
-            singles.append(len(zeros) == 1)
-            # Who rests nowhere runs to an end of the range.
-            zeros = zeros if len(zeros) else grid[[0, -1]][[int(curve.mean.mean() > 0)]]
-            nearest.append(zeros[np.argmin(np.abs(zeros - band))])
-            distances.append(abs(nearest[-1] - band))
-        ordered.append(bool(np.all(np.diff(nearest) > 0)))
-    scores = {
+    scores = _scores(grid, np.array([[c.mean for c in scene] for scene in curves]), bands)
+    return Judgement(scores, curves, null_curves, _scene_errors(key, prior, scans))
+
+
+def _scores(grid: np.ndarray, means: np.ndarray, bands: Sequence[float]) -> dict[str, float]:
+    """Sums up mean forces [S, bands, E]: their signs, their zeros, where searches end."""
+    shares, singles, ends = [], [], []
+    for scene in means:
+        for mean, band in zip(scene, bands, strict=True):
+            shares.append(force_curve.share_of_right_signs(grid, mean, band))
+            singles.append(len(force_curve.stable_zeros(grid, mean)) == 1)
+            starts = np.clip(band + np.array(_STARTS), grid[0], grid[-1])
+            ends.append([come_to_rest(grid, mean, start) for start in starts])
+    ends = np.array(ends).reshape(len(means), len(bands), len(_STARTS))
+    away = np.abs(ends - np.array(bands)[:, None])
+    return {
         "right_signs": float(np.mean(shares)),
         "single_zeros": float(np.mean(singles)),
-        "zero_to_band_decades": float(np.median(distances)),
-        "bands_in_order": float(np.mean(ordered)),
+        "search_error_median": float(np.median(away)),
+        "search_error_p90": float(np.quantile(away, 0.9)),
+        "search_gap": float(np.mean(np.ptp(ends, axis=-1))),
+        "bands_in_order": float(np.mean(np.diff(ends, axis=1) > 0)),
     }
-    return Judgement(scores, curves, null_curves, _scene_errors(key, prior, scans))
 
 
 def _scene_errors(key: jax.Array, prior: MotionPrior, scans: Scans) -> np.ndarray:
