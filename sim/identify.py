@@ -138,6 +138,15 @@ def zeros_of(points: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return points[falls] + share * (points[falls + 1] - points[falls])
 
 
+def share_of_right_signs(
+    points: np.ndarray, mean: np.ndarray, wanted: float, tolerance: float = 0.15
+) -> float:
+    """Returns the share of points further than `tolerance` from `wanted` that are pushed to it."""
+    away = wanted - points
+    counts = np.abs(away) > tolerance
+    return float(np.mean((np.sign(mean) == np.sign(away))[counts]))
+
+
 def come_to_rest(points: np.ndarray, mean: np.ndarray, start: float) -> float:
     """Returns where a search that follows the force from `start` ends: a zero, or a bound."""
     zeros = zeros_of(points, mean)

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.diffusion import force_curve
 from models.diffusion.ensemble import band_weights, ensemble_denoiser
-from models.diffusion.guidance import draw_bank
+from models.diffusion.guidance import draw_bank, forces_along
 from models.diffusion.sampler import sample
 from models.diffusion.schedule import karras_sigmas
+from sim import identify
 
 BANDS = (4.6, 5.1, 5.6)
 FRAMES, SIDE = 8, 24
@@ -78,14 +78,14 @@ def test_the_force_points_to_the_band_and_rests_there(clips, band, sigma):
     slopes = jax.vmap(lambda e: jax.jvp(swaying, (e,), (1.0,))[1])(grid)
     bank = draw_bank(jax.random.key(2), 12, videos.shape[1:], (sigma, sigma))
     denoise = ensemble_denoiser(videos, band_weights(moduli, band))
-    curve = force_curve.curve_of(grid, force_curve.forces(denoise, scan, slopes, bank))
-    assert force_curve.share_of_right_signs(grid, curve.mean, band) >= 0.95
-    zeros = force_curve.stable_zeros(grid, curve.mean)
+    mean = np.asarray(forces_along(denoise, scan, slopes, bank)).mean(1)
+    assert identify.share_of_right_signs(grid, mean, band) >= 0.95
+    zeros = identify.zeros_of(grid, mean)
     assert len(zeros) == 1 and abs(zeros[0] - band) < 0.1
 
 
 def test_zeros_are_where_a_curve_falls_and_signs_count_beyond_the_tolerance():
     grid = np.array([4.0, 4.5, 5.0, 5.5, 6.0])
     mean = np.array([1.0, 0.5, -0.5, 0.2, 0.1])
-    np.testing.assert_allclose(force_curve.stable_zeros(grid, mean), [4.75])
-    assert force_curve.share_of_right_signs(grid, mean, 4.6) == 0.5  # 4.5 is too near to count
+    np.testing.assert_allclose(identify.zeros_of(grid, mean), [4.75])
+    assert identify.share_of_right_signs(grid, mean, 4.6) == 0.5  # 4.5 is too near to count

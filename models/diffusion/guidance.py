@@ -113,6 +113,30 @@ def force(slope: jax.Array, residual: jax.Array) -> jax.Array:
     return -jnp.sum(slope * residual, axes)
 
 
+def forces_along(
+    denoise: Denoiser,
+    videos: jax.Array,
+    slopes: jax.Array,
+    bank: NoiseBank,
+    weight: str = "sigma",
+) -> jax.Array:
+    """Returns the force of each noise on each of E clips, [E, K].
+
+    Args:
+      denoise: the prior, told what is wanted.
+      videos: [E, ...] clips, of a scene at one value of theta each.
+      slopes: [E, ...] d clip / d theta.
+      bank: the noise; the same for all, so that forces change smoothly along theta.
+      weight: a name of `WEIGHTS`.
+    """
+
+    def at(point: tuple[jax.Array, jax.Array]) -> jax.Array:
+        video, slope = point
+        return force(slope, residuals(denoise, video, bank, weight))
+
+    return lax.map(at, (videos, slopes))
+
+
 def encode_in_chunks(
     encode: Callable[[jax.Array], jax.Array], video: jax.Array, size: int
 ) -> jax.Array:

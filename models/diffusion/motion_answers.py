@@ -10,8 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from models.diffusion import force_curve
-from models.diffusion.guidance import NoiseBank, residuals
+from models.diffusion.guidance import NoiseBank, forces_along, residuals
 from models.diffusion.motion_prior import MotionPrior, motion_denoiser
 from models.diffusion.sampler import sample
 from models.diffusion.schedule import karras_sigmas
@@ -47,7 +46,7 @@ def scan_forces(
     slopes: jax.Array,
     bank: NoiseBank,
 ) -> jax.Array:
-    """Returns the forces [E, K] on the stiffness along a scan, see `force_curve.forces`.
+    """Returns the forces [E, K] on the stiffness along a scan, see `guidance.forces_along`.
 
     Args:
       prior: of the scene's family.
@@ -58,7 +57,7 @@ def scan_forces(
     """
     videos, slopes = jnp.float32(videos), jnp.float32(slopes)
     denoise = motion_denoiser(prior, videos[0, 0], log10_modulus)
-    return force_curve.forces(denoise, videos, slopes, bank)
+    return forces_along(denoise, videos, slopes, bank)
 
 
 @functools.partial(jax.jit, static_argnames="num_levels")

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from models.diffusion import force_curve, motion_training
-from models.diffusion.force_curve import ForceCurve
+from models.diffusion import motion_training
 from models.diffusion.guidance import draw_bank
 from models.diffusion.motion_answers import scan_forces
 from models.diffusion.motion_prior import MotionPrior, PriorConfig
 from models.diffusion.motion_training import Batch
 from scripts.priors.clips_io import Clips, Scans, to_floats
-from sim.identify import come_to_rest
+from sim import identify
+from sim.identify import Curve
 
 SIGMAS = (2.0, 4.0, 8.0)
 GATE = 0.15  # relative error at sigma 4: a prior that knows less misleads whoever learns from it
@@ -27,8 +27,8 @@ class Judgement(NamedTuple):
     """What a prior says of held-out scenes."""
 
     scores: dict[str, float]
-    curves: list[list[ForceCurve]]  # of each scene and each band
-    null_curves: list[ForceCurve]  # of each scene, told nothing
+    curves: list[list[Curve]]  # of each scene and each band
+    null_curves: list[Curve]  # of each scene, told nothing
     scene_errors: np.ndarray  # [S] relative, of each scene's own scan at the level of the gate
 
 
@@ -57,9 +57,9 @@ def judge_forces(
     curves, null_curves = [], []
     for videos, slopes in zip(scans.videos, scans.slopes, strict=True):
         told = [scan_forces(prior, np.float32(band), videos, slopes, bank) for band in bands]
-        curves.append([force_curve.curve_of(grid, values) for values in told])
+        curves.append([Curve(grid, np.asarray(values, np.float64)) for values in told])
         null = scan_forces(prior, None, videos, slopes, bank)
-        null_curves.append(force_curve.curve_of(grid, null))
+        null_curves.append(Curve(grid, np.asarray(null, np.float64)))
     scores = _scores(grid, np.array([[c.mean for c in scene] for scene in curves]), bands)
     return Judgement(scores, curves, null_curves, _scene_errors(key, prior, scans))
 
@@ -69,10 +69,10 @@ def _scores(grid: np.ndarray, means: np.ndarray, bands: Sequence[float]) -> dict
     shares, singles, ends = [], [], []
     for scene in means:
         for mean, band in zip(scene, bands, strict=True):
-            shares.append(force_curve.share_of_right_signs(grid, mean, band))
-            singles.append(len(force_curve.stable_zeros(grid, mean)) == 1)
+            shares.append(identify.share_of_right_signs(grid, mean, band))
+            singles.append(len(identify.zeros_of(grid, mean)) == 1)
             starts = np.clip(band + np.array(_STARTS), grid[0], grid[-1])
-            ends.append([come_to_rest(grid, mean, start) for start in starts])
+            ends.append([identify.come_to_rest(grid, mean, start) for start in starts])
     ends = np.array(ends).reshape(len(means), len(bands), len(_STARTS))
     away = np.abs(ends - np.array(bands)[:, None])
     return {

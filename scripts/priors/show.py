@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from models.diffusion import force_curve
 from models.diffusion.motion_answers import believed_clip
 from models.diffusion.motion_prior import MotionPrior
 from render import files_io, image_io, video_io
 from render.image import to_bytes
 from scripts.priors.clips_io import Scans
 from scripts.priors.judge import Judgement
+from sim import identify
 from sim.families.family import Family, family_view
 from sim.families.random_scenes import random_scene
 from sim.motion_video import motion_video
@@ -32,7 +32,7 @@ _REPEATS = 4
 def null_zeros(judgement: Judgement) -> list[list[float]]:
     """Where a prior that is told nothing comes to rest, in each scene: what words have to beat."""
     return [
-        force_curve.stable_zeros(curve.log10_modulus, curve.mean).round(2).tolist()
+        identify.zeros_of(curve.log10_modulus, curve.mean).round(2).tolist()
         for curve in judgement.null_curves
     ]
 
