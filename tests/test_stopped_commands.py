@@ -20,6 +20,7 @@ import printed
 import pytest
 from PIL import Image
 
+from models.diffusion.motion_prior_io import load_prior
 from recon.landmarks_io import read_pts
 from render import mesh_io, splat_io, video_io
 from scripts.shell.checkpoint_io import read_header
@@ -47,6 +48,9 @@ COMMANDS = {
     "simulate": "--splats={inputs}/small.ply --scene={inputs}/scene.json --size=64",
     "render": "--show={inputs}/small.ply --size=128 --frames=500",
     "train_splats": "--capture={inputs}/plush --count=150 --steps=1500 --hold_out=2",
+    "train_prior": "--preset=ci --num_clips=100 --scenes=1 --steps=40 --clips={inputs}/clips",
+    "learn_material": "--splats={inputs}/small.ply --scene={inputs}/scene.json --prior=stalk "
+    "--values=5 --noises=1 --size=64",
     "evaluate_fit": "--faces=12 --yaw=-20:20:20 --components=5 --methods=mean,fixed,inner",
     "evaluate_fit --tune": "--tune --faces=1 --yaw=0 --tune_method=inner",
     "reconstruct": "--landmarks={inputs}/a.pts,{inputs}/b.pts,{inputs}/c.pts --method=inner "
@@ -140,6 +144,8 @@ def read(path):
             assert len(splat_io.read_splats(path).means) > 0
         case ".ply" | ".obj" | ".glb":
             assert len(mesh_io.read_mesh(path).triangles) > 0
+        case ".safetensors" if path.name == "prior.safetensors":
+            load_prior(path)
         case ".safetensors":
             read_header(path)
         case ".csv":
@@ -177,6 +183,12 @@ def check(case, out, ended):
                 step = read_header(out / "checkpoint.safetensors").step
                 assert step >= int(rows[-1].split(",")[0]) and "splats.ply" in names
                 assert not line or f"step {step} in" in line  # no line: done before the signal
+        case "train_prior":
+            checkpoint = out / "checkpoint.safetensors"
+            assert not checkpoint.exists() or "prior.safetensors" in names or "stopped" in line
+            assert not checkpoint.exists() or not line or "step" in line
+        case "learn_material":
+            assert not names or names >= {"material.json", "force.png", "clips.png"}
         case "reconstruct":
             made = re.findall(r"^wrote \S*/(\w): ", ended.stdout, re.M)
             for name in "abc":
