@@ -15,11 +15,11 @@ What it knows is the world of these simulations, and nothing of the real one. In
   checkpoint.safetensors   what the same command goes on from
   clips/              the simulated clips, unless --clips says where
 
-Examples (the second makes what comes along; about an hour on two cores):
+Examples (the second and third make what comes along, in an hour on two cores each):
 
   python -m scripts.train_prior --preset=ci --num_clips=300 --out=out/first_look
   python -m scripts.train_prior --family=stalk --preset=cpu --out=out/stalk
-  python -m scripts.train_prior --family=drop --preset=cpu --out=out/drop
+  python -m scripts.train_prior --family=drop --num_clips=2500 --steps=4500 --out=out/drop
   python -m scripts.train_prior --sample --prior=stalk --out=out/believed
 
 --sample trains nothing: it draws clips from --prior (the name of a family whose prior comes along,

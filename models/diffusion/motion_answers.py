@@ -16,6 +16,9 @@ from models.diffusion.sampler import sample
 from models.diffusion.schedule import karras_sigmas
 
 SIGMA_RANGE = (1.0, 60.0)  # what the prior is taught: from details to almost nothing seen
+# A token has fewer numbers than its tubelet has pixels, so it cannot take out every grain of noise:
+# below this level what is left of it shows.
+_LAST_SIGMA = 2.5
 
 
 @jax.jit
@@ -78,5 +81,5 @@ def believed_clip(
       num_levels: steps of the sampler, static.
     """
     shape = (1, prior.config.dit.num_frames, *first.shape)
-    sigmas = karras_sigmas(num_levels, *SIGMA_RANGE)
+    sigmas = karras_sigmas(num_levels, _LAST_SIGMA, SIGMA_RANGE[1])
     return sample(key, motion_denoiser(prior, first, log10_modulus), shape, sigmas)[0]

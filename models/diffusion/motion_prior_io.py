@@ -75,7 +75,8 @@ def write_prior(path: str | os.PathLike, prior: MotionPrior, facts: Mapping[str,
     entry = {"config": dataclasses.asdict(prior.config), "facts": dict(facts)}
     with replacing(path) as temporary:
         metadata = {_ENTRY: json.dumps(entry, sort_keys=True)}
-        safetensors.numpy.save_file(arrays, temporary, metadata)
+        # The library's own writing of files would leave them readable to their owner alone.
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
 def _read_config(path: str | os.PathLike) -> PriorConfig:

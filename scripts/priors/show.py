@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from models.diffusion.motion_answers import believed_clip
 from models.diffusion.motion_prior import MotionPrior
 from render import files_io, image_io, video_io
-from render.image import to_bytes
+from render.image import contact_sheet, to_bytes
 from scripts.priors.clips_io import Scans
 from scripts.priors.judge import Judgement
 from sim import identify
@@ -22,8 +22,8 @@ from sim.motion_video import motion_video
 _COLORS = ("#d1495b", "#edae49", "#00798c")
 _NULL_COLOR = "#8a8f98"
 _COLUMNS = 4
-_ENLARGED = 4  # times, clips are shown
-_SHOWN_SCENES = 3
+_ENLARGED = 3  # times, clips are shown
+_SHOWN_SCENES = 4
 _SCENES_OF_FILM = 8
 _SECONDS_AT_END = 0.6  # a film stands still before it begins anew
 _REPEATS = 4
@@ -70,15 +70,17 @@ def draw_clips(
     key: jax.Array, path: pathlib.Path, prior: MotionPrior, scans: Scans, family: Family
 ) -> None:
     """Draws simulated clips and, below each, one that the prior believes in at that stiffness."""
-    rows = []
+    blocks = []
     for scene in range(min(_SHOWN_SCENES, len(scans.videos))):
+        rows = []
         for band in family.bands:
             nearest = int(np.argmin(np.abs(scans.log10_modulus - band)))
             simulated = np.asarray(scans.videos[scene, nearest], np.float32)
             believed = believed_clip(key, prior, simulated[0], np.float32(band))
             rows += [simulated, np.asarray(believed)]
-    sheet = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
-    image_io.write_image(path, _enlarged(0.5 + 0.5 * sheet))
+        sheet = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
+        blocks.append(_enlarged(0.5 + 0.5 * sheet))
+    image_io.write_image(path, contact_sheet(blocks, 2))
 
 
 def write_believed(
