@@ -18,7 +18,17 @@ SCENE = 3  # of the first hundred, which are held out
 ERRORS = {"stalk": 0.2, "drop": 0.25}  # the cards say more
 
 
-@pytest.fixture(scope="module", params=shipped_priors())
+@pytest.fixture(
+    scope="module",
+    params=[
+        "stalk",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in shipped_priors()
+            if name != "stalk"
+        ),
+    ],
+)
 def asked(request):
     """A prior, its family, and a scan of one scene."""
     prior, family = load_prior(request.param), FAMILIES[request.param]

@@ -93,7 +93,7 @@ def test_trained_again_it_gives_the_same_bytes_and_other_settings_are_refused(fo
     assert done.returncode == 2 and "seed" in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.compiles
+@pytest.mark.slow
 def test_samples_show_each_band(folder, tmp_path):
     done = commands.run(
         "train_prior",
