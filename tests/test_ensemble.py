@@ -89,3 +89,15 @@ def test_zeros_are_where_a_curve_falls_and_signs_count_beyond_the_tolerance():
     mean = np.array([1.0, 0.5, -0.5, 0.2, 0.1])
     np.testing.assert_allclose(identify.zeros_of(grid, mean), [4.75])
     assert identify.share_of_right_signs(grid, mean, 4.6) == 0.5  # 4.5 is too near to count
+
+
+def test_heuns_steps_follow_the_exact_flow_of_gaussian_data():
+    spread, levels = 0.7, karras_sigmas(20, 0.05, 20.0)
+
+    def denoise(x, sigma):
+        return spread**2 / (spread**2 + sigma[:, None] ** 2) * x
+
+    drawn = sample(jax.random.key(0), denoise, (5, 3), levels)
+    start = 20.0 * jax.random.normal(jax.random.key(0), (5, 3))
+    exact = start * spread / jnp.sqrt(spread**2 + 20.0**2)
+    np.testing.assert_allclose(drawn, exact, rtol=0.02)  # Euler's are 8 % off
