@@ -60,6 +60,7 @@ from scripts.priors.clips_io import Clips
 from scripts.shell import command, stopping, training
 from scripts.shell.training import LoopConfig, Run
 from sim.families.family import FAMILIES, Family
+from sim.motion_video import mirror_video
 
 _FAMILY = flags.DEFINE_enum("family", "stalk", sorted(FAMILIES), "Kind of motion.")
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Length of the training.")
@@ -129,8 +130,7 @@ def draw_batch(clips: Clips, number: int, how: PriorTraining) -> Batch:
     chosen = rng.integers(len(clips.videos), size=how.batch)
     videos = clips.videos[chosen]
     is_mirrored = rng.random(how.batch) < 0.5
-    mirrored = videos[is_mirrored][..., ::-1, :][..., [1, 0, 2]]  # as `motion_video.mirror_video`
-    videos[is_mirrored] = mirrored
+    videos[is_mirrored] = mirror_video(videos[is_mirrored])
     return Batch(clips_io.to_floats(videos), clips.log10_modulus[chosen])
 
 

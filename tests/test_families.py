@@ -9,6 +9,7 @@ import pytest
 
 from models.diffusion.ensemble import band_weights, ensemble_denoiser
 from models.diffusion.guidance import draw_bank, forces_along
+from models.diffusion.words import BANDS
 from sim import identify
 from sim.families.family import FAMILIES, family_view
 from sim.families.random_scenes import random_log10_modulus, random_scene
@@ -58,6 +59,11 @@ def test_a_stalk_is_held_at_its_foot_and_moves_most_at_its_top():
     z = np.asarray(scene.state.x)[:, 2]
     assert 0 < held.sum() < len(z) / 3 and z[held].max() <= z[~held].min() + 1e-6
     assert np.all(speed[held] == 0) and np.argmax(speed) in np.argsort(z)[-60:]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_words_name_the_bands_that_a_family_is_judged_by(name):
+    assert tuple(BANDS.values()) == FAMILIES[name].bands
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -108,19 +108,15 @@ def train_prior_step(
     return PriorState(state.step + 1, params, averaged, moments), PriorReport(loss)
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def relative_errors(
-    key: jax.Array, params: Any, batch: Batch, sigma: float, config: PriorConfig
+    key: jax.Array, params: Any, batch: Batch, sigma: jax.Array | float, config: PriorConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Returns squared errors and energies [B] of clips at one level, told their stiffness.
 
     Their ratio is zero for a prior that knows the clip, and one for a prior that says that
     nothing moves.
     """
-    return _errors(key, params, batch, jnp.float32(sigma), config)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _errors(key, params, batch, sigma, config):
     eps = jax.random.normal(key, batch.clips.shape)
     level = jnp.full(len(batch.clips), sigma)
     D = predict_clip(

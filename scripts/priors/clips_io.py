@@ -9,17 +9,16 @@ often a run was stopped or how many cores simulated. The first scenes are held o
 Axes: N clips, S scenes, E stiffnesses, T frames, H and W pixels.
 """
 
-import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from render import files_io
 from scripts.shell import command, stopping
+from scripts.shell.parallel import on_all_cores
 from sim.families.family import Family, family_view
 from sim.families.random_scenes import random_log10_modulus, random_scene
 from sim.motion_video import motion_video, video_and_slope
@@ -61,7 +60,10 @@ def make_clips(folder: pathlib.Path, family: Family, count: int) -> tuple[Clips,
             done = total - len(missing) * _PART
             with command.progress(f"clips of {family.name}", total, done) as advance:
                 for first in missing:
-                    made = list(_on_all_cores(clip, range(first, first + _PART), stop, advance))
+                    made = []
+                    for video in on_all_cores(clip, range(first, first + _PART), stop):
+                        made.append(video)
+                        advance()
                     if stop:
                         break
                     _write_part(_part(folder, family, first), family, first, made)
@@ -87,7 +89,10 @@ def make_scans(folder: pathlib.Path, family: Family, scenes: Sequence[int]) -> S
         jobs = [(number, value) for number in scenes for value in grid]
         with stopping.noted() as stop:
             with command.progress(f"held-out scenes of {family.name}", len(jobs)) as advance:
-                made = list(_on_all_cores(look, jobs, stop, advance))
+                made = []
+                for one in on_all_cores(look, jobs, stop):
+                    made.append(one)
+                    advance()
             stop.act()
         videos, slopes = (np.stack(values) for values in zip(*made, strict=True))
         shape = (len(scenes), _GRID, *videos.shape[1:])
@@ -105,25 +110,6 @@ def to_floats(videos: np.ndarray) -> np.ndarray:
 
 def _to_bytes(video: np.ndarray) -> np.ndarray:
     return np.clip(np.round((video + 1.0) * 127.5), 0, 255).astype(np.uint8)
-
-
-def _on_all_cores(
-    work: Callable[[Any], Any],
-    jobs: Sequence[Any],
-    stop: stopping.Stop,
-    advance: Callable[[], None],
-) -> Iterator[Any]:
-    """Yields the results of jobs in their order, worked on in a thread a core, until the stop."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with futures.ThreadPoolExecutor(cores or 1) as pool:
-        pending = [pool.submit(work, job) for job in jobs]
-        for future in pending:
-            if stop:
-                break
-            yield future.result()
-            advance()
-        for future in pending:
-            future.cancel()
 
 
 def _part(folder: pathlib.Path, family: Family, first: int) -> pathlib.Path:

@@ -5,13 +5,9 @@ or how many cores drew it. A line of people.jsonl is written after its pictures;
 drawn anew.
 """
 
-import collections
 import dataclasses
 import json
-import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +23,7 @@ from render import files_io, image_io
 from render.frames import with_room
 from render.image import contact_sheet
 from scripts.shell import command, stopping
+from scripts.shell.parallel import on_all_cores
 from scripts.shell.prepared_io import prepared
 from scripts.shell.settings import as_json, check_settings, write_settings
 
@@ -79,7 +76,7 @@ def write_people(
             label = f"people of {width} x {height}"
             with command.progress(label, count, done=count - len(missing)) as advance:
                 with (out / _ROWS).open("a", encoding="utf-8") as file:
-                    for row in _drawn(lambda n: _write_person(shared, n), missing, stop):
+                    for row in on_all_cores(lambda n: _write_person(shared, n), missing, stop):
                         if row["number"] >= len(rows):
                             file.write(json.dumps(row) + "\n")
                             file.flush()
@@ -100,26 +97,6 @@ def _share(out: pathlib.Path, seed: int, width: int, height: int) -> _Set:
     pairs = _PAIRS + int(_PAIRS_PER_PIXEL * width * height * samples**2 / 4)
     config = PictureConfig(width, height, samples, max_pairs=pairs)
     return _Set(studio, looks, jax.random.key(seed), config, out)
-
-
-def _drawn(
-    draw: Callable[[int], dict[str, Any]], numbers: Iterable[int], stop: stopping.Stop
-) -> Iterator[dict[str, Any]]:
-    """Draws in as many threads as there are cores, the first alone: it compiles."""
-    numbers = iter(numbers)
-    yield draw(next(numbers))
-    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    num_threads = num_threads or os.cpu_count() or 1
-    with futures.ThreadPoolExecutor(num_threads) as pool:
-        pending: collections.deque = collections.deque()
-        while not stop:
-            while len(pending) <= 2 * num_threads and (n := next(numbers, None)) is not None:
-                pending.append(pool.submit(draw, n))
-            if not pending:
-                return
-            yield pending.popleft().result()
-        for future in pending:
-            future.cancel()
 
 
 def _write_person(shared: _Set, number: int) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def stand_on_foot(scene: SceneFile, gaussians: Gaussians, **how) -> SceneFile:
       how: further arguments of `make_simulation`.
     """
     foot, size = _extent(make_simulation(scene, gaussians, **how))
-    turn = _KICK * size / (size * USUAL_HEIGHT)  # rad/s about the foot
+    turn = _KICK / USUAL_HEIGHT  # rad/s about the foot, whatever the size
     up = scene.centre[2] - foot[2]
     depth = max(_HELD * size, scene.grid_lim / scene.n_grid)
     pin = Pin(point=tuple(map(float, foot)), size=(scene.grid_lim, scene.grid_lim, float(depth)))
