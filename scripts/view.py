@@ -39,7 +39,8 @@ from scripts.shell import command, scenes, stopping
 from scripts.shell.shown import Shown, SplatsShown, first_splats, read_moving, read_shown
 from scripts.viewing import play_panel
 from scripts.viewing.viewer import HOST, Viewer
-from sim.play import MAX_PARTICLES, Play, make_playable
+from sim.coarse import make_coarse
+from sim.play import MAX_PARTICLES, Play
 from sim.scene_io import read_scene_file
 
 _SHOW = flags.DEFINE_list("show", None, "Splats and meshes, or ball or cube.", required=True)
@@ -103,7 +104,7 @@ def _ready(shown: SplatsShown) -> Play:
     for warning in scene_file.warnings:
         command.warn(warning)
     with command.progress("making the scene ready"):
-        ready = make_playable(
+        ready = make_coarse(
             scene_file, shown.gaussians, _SEED.value, shown.up, _MAX_PARTICLES.value, _UP.value
         )
     for note in ready.notes:

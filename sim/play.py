@@ -20,64 +20,16 @@ from sim import carry, motion, particles
 from sim.boundary import Handle
 from sim.motion import Plane
 from sim.mpm import MpmState, rollout
-from sim.scene import SceneFile
-from sim.simulation import ReadyScene, make_simulation
+from sim.simulation import ReadyScene
 from sim.time_step import CFL, choose_time_step, largest_dt
 
 MAX_PARTICLES = 2500
 FRAME = 1 / 30  # seconds
-_MAX_NODES = 24  # along the box; more where the object is a small part of it
-_MIN_NODES = 16
-_OBJECT_CELLS = 8  # along its longest side at least, if the scene's own grid has them
-_PER_CELL = 4.0  # particles on average, so that matter does not tear
 _BIT = 16  # substeps of a call
 _FREQUENCY = 8.0  # Hz, of the whole object on the handle's spring
 _HANDLE_SPEED = 10.0  # sizes of the object per second; a mouse can be faster than a substep allows
 _INVISIBLE = -30.0  # logit
 _LONGEST = 900.0  # seconds: float32 has no room for a substep after much longer
-
-
-def make_playable(
-    scene: SceneFile,
-    gaussians: Gaussians,
-    seed: int = 0,
-    up: str | None = None,
-    max_particles: int = MAX_PARTICLES,
-    wanted_up: str | None = None,
-) -> ReadyScene:
-    """Makes a scene ready on a coarse grid, its substep chosen for that.
-
-    Raises:
-      ValueError: in one line, when the scene and the splats do not go together.
-    """
-    fewest = _fewest_nodes(scene)
-    num_nodes = max(fewest, _MAX_NODES, math.ceil(_OBJECT_CELLS * scene.grid_lim / scene.scale))
-    num_nodes = min(num_nodes, scene.n_grid)
-    while True:
-        scene = dataclasses.replace(scene, n_grid=num_nodes, substep_dt=None)
-        ready = make_simulation(scene, gaussians, seed, up, max_particles, wanted_up)
-        share = _per_cell(ready) / _PER_CELL
-        coarser = max(round(num_nodes * share ** (1 / 3)), fewest)
-        # A grid that is a little too fine is no reason to fill the object anew.
-        if coarser > 0.9 * num_nodes:
-            return ready
-        num_nodes = coarser
-
-
-def _fewest_nodes(scene: SceneFile) -> int:
-    """How coarse a grid may be: the object, a cube at worst, is to stand clear of its walls."""
-    centre = np.asarray(scene.centre)
-    room = float(np.min(np.minimum(centre, scene.grid_lim - centre))) - 0.5 * scene.scale
-    if room <= 0:
-        return scene.n_grid
-    fewest = math.ceil(particles.MARGIN_CELLS * scene.grid_lim / room + 1e-6)
-    return min(max(fewest, _MIN_NODES), scene.n_grid)
-
-
-def _per_cell(ready: ReadyScene) -> float:
-    simulation = ready.simulation
-    cell = np.floor(np.asarray(simulation.state.x) / simulation.config.grid.dx).astype(int)
-    return len(cell) / len(np.unique(cell, axis=0))
 
 
 class Play:

@@ -10,8 +10,9 @@ import pytest
 
 from render.gaussians import Gaussians, covariances
 from sim import mpm
+from sim.coarse import make_coarse
 from sim.particles import MARGIN_CELLS
-from sim.play import FRAME, Play, make_playable
+from sim.play import FRAME, Play
 from sim.scene_io import read_scene_file
 
 pytestmark = pytest.mark.compiles
@@ -50,7 +51,7 @@ def ready(tmp_path_factory):
     path.write_text(json.dumps(scene))
     splats = cube()
     broken = splats.replace(means=splats.means.at[7].set(jnp.nan))
-    return make_playable(read_scene_file(path), broken, up="y", max_particles=300)
+    return make_coarse(read_scene_file(path), broken, up="y", max_particles=300)
 
 
 @pytest.fixture
@@ -176,5 +177,5 @@ def test_a_page_gets_the_shapes_that_carry_would_give(play):
 
 def test_an_object_that_fills_the_box_keeps_the_grid_it_needs_to_fit(ready):
     scene = dataclasses.replace(ready.scene, n_grid=64, scale=0.54, boundaries=())
-    found = make_playable(scene, cube(), up="y", max_particles=300)
+    found = make_coarse(scene, cube(), up="y", max_particles=300)
     assert 0.05 >= MARGIN_CELLS * found.simulation.config.grid.dx > 0.045

@@ -23,8 +23,9 @@ from scripts.viewing.layers import splat_fields
 from scripts.viewing.play_panel import PlayPanel, playing_scene
 from scripts.viewing.viewer import Start, Viewer, camera_of, following_frame, start_for
 from sim import trajectory_io
+from sim.coarse import make_coarse
 from sim.motion import floor_height
-from sim.play import Play, make_playable
+from sim.play import Play
 from sim.scene_io import read_scene_file
 
 pytestmark = pytest.mark.compiles
@@ -265,7 +266,7 @@ def test_matter_plays_in_time_and_a_still_has_its_colours_turned(tmp_path):
 
 @pytest.fixture(scope="module")
 def ready():
-    return make_playable(read_scene_file("ball_drop"), shapes.shape("ball"), 0, "z", 300)
+    return make_coarse(read_scene_file("ball_drop"), shapes.shape("ball"), 0, "z", 300)
 
 
 @pytest.fixture
