@@ -146,7 +146,7 @@ def rollout(
     return lax.scan(body, state, counts, num_segments)[0]
 
 
-@functools.partial(jax.jit, static_argnames=("per_frame", "num_frames", "config"))
+@functools.partial(jax.jit, static_argnames=("per_frame", "num_frames", "config", "tracked"))
 def rollout_frames(
     state: MpmState,
     material: Material,
@@ -155,16 +155,30 @@ def rollout_frames(
     per_frame: int,
     num_frames: int,
     config: MpmConfig,
+    tracked: int | None = None,
 ) -> Frames:
     """Simulates a clip: the start, and `num_frames - 1` frames of `per_frame` substeps after it.
 
     Differentiable as `rollout`; reverse mode keeps a state for each frame, and simulates each
     frame once more.
+
+    Args:
+      state, material, conditions, dt, config: as of `rollout`.
+      per_frame: substeps of a frame, static.
+      num_frames: T, static.
+      tracked: the last substeps before each frame that derivatives pass through, static: truncated
+        back-propagation through time. None: all, from the start.
     """
 
     @jax.checkpoint
     def body(state, _):
-        moved = rollout(state, material, conditions, dt, per_frame, config)
+        if tracked is None:
+            moved = rollout(state, material, conditions, dt, per_frame, config)
+        else:
+            last = min(tracked, per_frame)
+            before = rollout(state, material, conditions, dt, per_frame - last, config)
+            before = lax.stop_gradient(before)
+            moved = rollout(before, material, conditions, dt, last, config)
         return moved, (moved.x, moved.F)
 
     last, later = lax.scan(body, state, None, num_frames - 1)

@@ -14,6 +14,7 @@ a capture's cameras stand too. `clip_at` is differentiable, so that a picture ca
 Axes: N particles, A Gaussians, T key frames.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ from sim.mpm import Frames, MpmConfig, MpmState, advance, rollout_frames
 from sim.needles import Pieces
 from sim.particles import Placement, deformation_out_of_box, out_of_box, prepare
 from sim.scene import SceneFile
-from sim.time_step import TimeStep
+from sim.time_step import TimeStep, choose_time_step
 
 
 @struct.dataclass
@@ -96,6 +97,28 @@ def make_simulation(
     return ReadyScene(scene, simulation, setup.time_step, setup.notes, setup.pieces)
 
 
+def with_material(
+    ready: ReadyScene, material: Material, frame_dt: float | None = None
+) -> ReadyScene:
+    """Returns the scene with another material, or other frames, and the substep that they want.
+
+    Args:
+      ready: what stays: places, conditions, splats.
+      material: of its particles.
+      frame_dt: seconds of a frame; the scene's own if None.
+    """
+    frame_dt = ready.scene.frame_dt if frame_dt is None else frame_dt
+    scene = dataclasses.replace(ready.scene, frame_dt=frame_dt, substep_dt=None)
+    grid = ready.simulation.config.grid
+    time_step = choose_time_step(scene, material, grid.dx)
+    simulation = ready.simulation.replace(
+        material=material,
+        dt=jnp.asarray(time_step.dt, ready.simulation.state.x.dtype),
+        substeps=jnp.int32(time_step.per_frame),
+    )
+    return ready._replace(scene=scene, simulation=simulation, time_step=time_step)
+
+
 def step_frame(
     simulation: Simulation, state: MpmState, conditions: Conditions | None = None
 ) -> MpmState:
@@ -116,7 +139,9 @@ def gaussians_at(simulation: Simulation, state: MpmState) -> Gaussians:
     return carry_gaussians(simulation, state.x, state.F)
 
 
-def roll_clip(simulation: Simulation, per_frame: int, num_frames: int) -> Frames:
+def roll_clip(
+    simulation: Simulation, per_frame: int, num_frames: int, tracked: int | None = None
+) -> Frames:
     """Simulates a clip from the start: the particles of `num_frames` key frames, in the box.
 
     Differentiable, see `mpm.rollout_frames`. `Simulation.substeps` has no say here: reverse mode
@@ -126,6 +151,7 @@ def roll_clip(simulation: Simulation, per_frame: int, num_frames: int) -> Frames
       simulation: what to run; its `dt` is that of the substeps.
       per_frame: substeps of a frame, static.
       num_frames: T, static; the first is the start.
+      tracked: substeps before each frame that derivatives pass through, static; None: all.
     """
     return rollout_frames(
         simulation.state,
@@ -135,6 +161,7 @@ def roll_clip(simulation: Simulation, per_frame: int, num_frames: int) -> Frames
         per_frame,
         num_frames,
         simulation.config,
+        tracked,
     )
 
 
