@@ -8,7 +8,15 @@ what the network learnt from.
   video = motion_video(log10_modulus, simulation, view)     # [T, H, W, 3]
   video, slope = video_and_slope(log10_modulus, simulation, view)
 
+A view of a larger network is one of the scene's own looks: `film_motion` draws what Gaussians there
+are, before any background.
+
+Long motions are shown in groups, by turns: of M T simulated frames, group i is every M-th from
+frame i on. (The paper calls it frame interpolation.)
+
 Axes: T key frames, H rows and W columns of pixels, A Gaussians. Lengths in metres in the box.
+
+Source: Huang et al. 2024 (DreamPhysics, section 3.3: groups, truncated derivatives).
 """
 
 import dataclasses
@@ -27,6 +35,8 @@ from render.stages import compiled
 from sim.simulation import Simulation, clip_at, roll_clip
 
 BACKGROUND = (0.0, 0.0, 0.0)
+_OPACITY_LOGIT = 2.2  # 0.9
+_SPREAD = 0.62  # standard deviation of a particle's Gaussian, in their spacing
 LN10 = math.log(10.0)  # pascals are told by their decimal logarithm here
 
 
@@ -35,7 +45,9 @@ class ClipTiming:
     """Key frames of a clip; static, as reverse mode wants them before it compiles."""
 
     num_frames: int = 8  # T, the first is the start
-    per_frame: int = 140  # substeps
+    per_frame: int = 140  # substeps of a simulated frame
+    groups: int = 1  # M: so many simulated frames lie between two key frames
+    tracked: int | None = None  # substeps before each frame that derivatives pass; None: all
 
 
 @struct.dataclass
@@ -45,6 +57,7 @@ class MotionView:
     camera: Camera  # in the splats' own space
     timing: ClipTiming = struct.field(pytree_node=False)
     max_pairs: int | None = struct.field(pytree_node=False, default=None)  # of `SplatConfig`
+    background: tuple[float, float, float] = struct.field(pytree_node=False, default=BACKGROUND)
 
 
 @struct.dataclass
@@ -72,6 +85,23 @@ def rest_colors(rest: jax.Array, foot: jax.Array, height: float) -> jax.Array:
     return jnp.clip(colors, 0.0, 1.0)
 
 
+def draw_particles(x: np.ndarray, spacing: float) -> Gaussians:
+    """Returns a round Gaussian for each particle at x [N, 3], wide enough to close the gaps.
+
+    Args:
+      x: places.
+      spacing: between neighbours, in units of x.
+    """
+    count = len(x)
+    return Gaussians(
+        means=x,
+        quats=np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        log_scales=np.full((count, 3), np.log(_SPREAD * spacing), np.float32),
+        logit_opacities=np.full(count, _OPACITY_LOGIT, np.float32),
+        harmonics=np.zeros((count, 1, 3), np.float32),
+    )
+
+
 def with_colors(gaussians: Gaussians, colors: jax.Array) -> Gaussians:
     """Returns Gaussians of colours [A, 3], alike from all sides."""
     return gaussians.replace(harmonics=((colors - 0.5) / harmonics.CONSTANT)[:, None])
@@ -82,16 +112,40 @@ def mirror_video(video: jax.Array) -> jax.Array:
     return video[..., ::-1, np.array([1, 0, 2])]
 
 
+def _film_motion(simulation, view, group):
+    timing = view.timing
+    num_frames = timing.groups * timing.num_frames
+    frames = roll_clip(simulation, timing.per_frame, num_frames, timing.tracked)
+    if timing.groups > 1:
+        chosen = group + timing.groups * jnp.arange(timing.num_frames)
+        frames = frames._replace(x=frames.x[chosen], F=frames.F[chosen])
+    forward_mode = simulation.config.grid.forward_mode
+    config = SplatConfig(max_pairs=view.max_pairs, forward_mode=forward_mode)
+    shown = splat_clip(clip_at(simulation, frames), view.camera, config, view.background)
+    return MotionVideo(2.0 * shown.rgb - 1.0, frames.out_of_grid | shown.overflow)
+
+
+_compiled_film = compiled(_film_motion)
+
+
+def film_motion(
+    simulation: Simulation, view: MotionView, group: jax.Array | int = 0
+) -> MotionVideo:
+    """Simulates and films a clip. Differentiable, in the mode that the simulation's grid says.
+
+    Args:
+      simulation: its Gaussians are drawn as they are; its `dt` is that of the substeps.
+      view: camera and timing.
+      group: [] int32, of `ClipTiming.groups`.
+    """
+    return _compiled_film(simulation, view, group)
+
+
 def _motion_video(log10_modulus, simulation, view):
     material = simulation.material.replace(
         log_youngs_modulus=LN10 * jnp.asarray(log10_modulus, simulation.state.x.dtype)
     )
-    timing = view.timing
-    frames = roll_clip(simulation.replace(material=material), timing.per_frame, timing.num_frames)
-    forward_mode = simulation.config.grid.forward_mode
-    config = SplatConfig(max_pairs=view.max_pairs, forward_mode=forward_mode)
-    shown = splat_clip(clip_at(simulation, frames), view.camera, config, BACKGROUND)
-    return MotionVideo(2.0 * shown.rgb - 1.0, frames.out_of_grid | shown.overflow)
+    return _film_motion(simulation.replace(material=material), view, 0)
 
 
 _compiled_video = compiled(_motion_video)

@@ -1,7 +1,8 @@
 """The kinds of motion that the small video prior knows, and what their scenes have in common.
 
-The stalk stands on the floor, is hit once, and sways; the drop falls onto the floor, squashes and
-bounces. All else is random: shape, kick, Poisson's ratio, stiffness. The substep is one for every
+The stalk stands on the floor, is hit once, and sways; the block does so too, but is about as broad
+as it is tall: a bust, a toy, a pot of flowers; the drop falls onto the floor, squashes and bounces.
+All else is random: shape, kick, Poisson's ratio, stiffness. The substep is one for every
 stiffness of a family, fixed by the stiffest: the damping of the transfers depends on it.
 
 Units: SI; stiffness is told by log10 of Young's modulus in pascals.
@@ -28,6 +29,10 @@ class Family:
     timing: ClipTiming
     target_height: float  # metres above the floor that the camera looks at
     distance: float  # metres of the camera from there
+    usual_height: float  # metres, of what is in its scenes
+    widest: float  # metres: what is wider, for its height, is looked at from further away
+    spacing: float  # metres between its particles, about
+    kick: float = 0.0  # rad/s about the foot, after the blow, in the mean
     log10_range: tuple[float, float] = (3.9, 6.3)  # of what is simulated
     bands: tuple[float, ...] = (4.6, 5.1, 5.6)  # inside by 0.7: what words may ask for
     num_particles: int = 500
@@ -62,8 +67,10 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("stalk", 0.0, 0.065, ClipTiming(per_frame=140), 0.24, 1.6),
-        Family("drop", -9.8, 0.045, ClipTiming(per_frame=96), 0.2, 1.55),
+        Family("stalk", 0.0, 0.065, ClipTiming(per_frame=140), 0.24, 1.6, 0.52, 0.45, 0.03, 3.1),
+        # Shear is faster than bending: what is broad is looked at more often.
+        Family("block", 0.0, 0.035, ClipTiming(per_frame=76), 0.24, 1.6, 0.42, 0.55, 0.044, 5.0),
+        Family("drop", -9.8, 0.045, ClipTiming(per_frame=96), 0.2, 1.55, 0.32, 0.5, 0.032),
     )
 }
 _ELEVATION = 0.22  # radians of the one camera

@@ -5,33 +5,36 @@ every T seconds, moves as one of L', rho', E' looked at every T' if
 
   E T^2 / (rho L^2) = E' T'^2 / (rho' L'^2),
 
-with speeds times T / L likewise. So a scene is filmed by the family's camera, which is moved to the
-scene's foot and scaled by its size, and its log10 E differs from the family's label by a constant.
+with speeds times T / L likewise; it falls alike where g T^2 / L agrees, too. So a scene is filmed
+by the family's camera, which is moved to the scene's foot and scaled by its size, and its log10 E
+differs from the family's label by a constant.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from render.camera import camera_through
+from render.camera import Camera, camera_through
 from render.frames import round_capacity
 from render.gaussians import Gaussians
 from render.splat import needed_pairs
+from sim.carry import bind
 from sim.families.family import Family, family_camera
-from sim.motion_video import ClipTiming, MotionView, rest_colors, with_colors
-from sim.particles import into_box
+from sim.material import Material
+from sim.motion_video import ClipTiming, MotionView, draw_particles, rest_colors, with_colors
+from sim.particles import out_of_box
 from sim.scene import SceneFile
 from sim.scene_conditions import Pin
-from sim.simulation import ReadyScene, Simulation, make_simulation
+from sim.simulation import ReadyScene, Simulation, with_material
 
-USUAL_HEIGHT = 0.52  # metres: the mean of what stands in a family's scenes
-_WIDEST = 0.45  # metres: what is wider is looked at from further away
-_KICK = 1.6  # m/s of the top of what is as tall as usual
-_HELD = 0.07  # metres above the foot that are held, of what is as tall as usual
+Corner = Callable[[Material], Material]
+
+_HELD = 0.07  # metres above the foot that are held, of what is as tall as a family's things
 _MARGIN = 1.5  # room for pairs of a Gaussian and a tile, over what the scene needs at rest
 
 
@@ -44,78 +47,104 @@ class Likeness(NamedTuple):
     shift: float  # the family's label is log10 E of the scene plus this
 
 
+class Clips(NamedTuple):
+    """Which clips of a scene are looked at."""
+
+    frame_seconds: float | None = None  # T, between key frames; what suits the size if None
+    groups: int = 1  # M of `ClipTiming`
+    truncate: str = "all"  # of `TRUNCATIONS`: where derivatives are cut off
+
+    @property
+    def tracked(self) -> int | None:
+        """As `ClipTiming` has it; more than a frame has substeps stands for the whole frame."""
+        return {"all": None, "frame": 1_000_000, "step": 1}[self.truncate]
+
+
+TRUNCATIONS = ("all", "frame", "step")
+_CLIPS = Clips()
+
+
 def make_likeness(
-    scene: SceneFile,
-    gaussians: Gaussians,
-    family: Family,
-    frame_seconds: float | None = None,
-    **how,
+    ready: ReadyScene, family: Family, clips: Clips = _CLIPS, corner: Corner | None = None
 ) -> Likeness:
-    """Makes a scene ready for the prior of a family.
+    """Shows a scene to the prior of a family.
 
     Args:
-      scene: as read; its Young's modulus, and that of its boxes, is what will be searched.
-      gaussians: [A] in their own space.
+      ready: the scene; its Young's modulus is what will be searched.
       family: of the prior.
-      frame_seconds: T, between the key frames of the clip; the family's own if None.
-      how: further arguments of `make_simulation`.
-
-    Raises:
-      ValueError: as `make_simulation`.
+      clips: spacing and groups.
+      corner: the material for which the substep is to do, of the stiffest that the family knows.
     """
-    frame_seconds = family.frame_seconds if frame_seconds is None else frame_seconds
-    foot, size = _extent(make_simulation(scene, gaussians, **how))
+    foot, size = _extent(ready, family)
+    # What falls takes the longer the larger it is.
+    usual = family.frame_seconds * (math.sqrt(size) if family.gravity else 1.0)
+    seconds = clips.frame_seconds or usual
+    material = ready.simulation.material
+    density = float(np.mean(material.density))
     shift = (
-        math.log10(family.density / scene.material.density)
+        math.log10(family.density / density)
         - 2.0 * math.log10(size)
-        + 2.0 * math.log10(frame_seconds / family.frame_seconds)
+        + 2.0 * math.log10(seconds / family.frame_seconds)
     )
-    material = dataclasses.replace(
-        scene.material, youngs_modulus=10.0 ** (family.log10_range[1] - shift)
-    )
-    stiffest = dataclasses.replace(
-        scene, material=material, boxes=(), substep_dt=None, frame_dt=frame_seconds
-    )
-    ready = make_simulation(stiffest, gaussians, **how)
-    simulation = ready.simulation
-    moved = simulation.gaussians
-    places = into_box(simulation.placement, moved.means)
-    seen = with_colors(moved, rest_colors(places, jnp.asarray(foot), size * family.height))
+    top = (family.log10_range[1] - shift) * math.log(10.0)
+    stiffest = material.replace(log_youngs_modulus=jnp.full_like(material.log_youngs_modulus, top))
+    # Between key frames lie M of those that are simulated.
+    ready = with_material(ready, corner(stiffest) if corner else stiffest, seconds / clips.groups)
+    simulation = ready.simulation.replace(material=stiffest)
+    simulation = _as_particles(simulation, size * family.spacing)
+    colors = rest_colors(simulation.state.x, jnp.asarray(foot), size * family.height)
+    seen = with_colors(simulation.gaussians, colors)
     camera = _camera(foot, size, simulation, family)
-    timing = ClipTiming(family.timing.num_frames, ready.time_step.per_frame)
-    room = round_capacity(_MARGIN * int(needed_pairs(seen, camera)))
-    view = MotionView(camera, timing, room)
+    timing = ClipTiming(
+        family.timing.num_frames, ready.time_step.per_frame, clips.groups, clips.tracked
+    )
+    view = MotionView(camera, timing, room_for(seen, camera))
     return Likeness(ready, simulation.replace(gaussians=seen), view, shift)
 
 
-def stand_on_foot(scene: SceneFile, gaussians: Gaussians, **how) -> SceneFile:
-    """Returns a scene in which the splats are held at their foot, and were hit as stalks are.
+def room_for(gaussians: Gaussians, camera: Camera) -> int:
+    """Returns a capacity of pairs that does for a scene in motion too, unless it flies apart."""
+    return round_capacity(_MARGIN * int(needed_pairs(gaussians, camera)))
+
+
+def stand_on_foot(ready: ReadyScene, family: Family) -> SceneFile:
+    """Returns a scene in which the splats are held at their foot, and were hit as a family's are.
 
     Args:
-      scene: whose conditions and motion at the start are replaced.
-      gaussians: [A] in their own space.
-      how: further arguments of `make_simulation`.
+      ready: a scene with other conditions and another motion at the start.
+      family: of what stands and sways.
     """
-    foot, size = _extent(make_simulation(scene, gaussians, **how))
-    turn = _KICK / USUAL_HEIGHT  # rad/s about the foot, whatever the size
+    scene, (foot, size) = ready.scene, _extent(ready, family)
     up = scene.centre[2] - foot[2]
     depth = max(_HELD * size, scene.grid_lim / scene.n_grid)
     pin = Pin(point=tuple(map(float, foot)), size=(scene.grid_lim, scene.grid_lim, float(depth)))
     return dataclasses.replace(
         scene,
         boundaries=(pin,),
-        velocity=(float(turn * up), 0.0, 0.0),
-        angular_velocity=(0.0, float(turn), 0.0),
+        velocity=(float(family.kick * up), 0.0, 0.0),
+        angular_velocity=(0.0, family.kick, 0.0),
     )
 
 
-def _extent(ready: ReadyScene) -> tuple[np.ndarray, float]:
+def _extent(ready: ReadyScene, family: Family) -> tuple[np.ndarray, float]:
     """Where a scene's foot is in the box [3], and its size over that of the family's scenes."""
     rest = np.asarray(ready.simulation.state.x)
     low, high = rest.min(0), rest.max(0)
     wide, deep, high_up = high - low
-    size = max(high_up / USUAL_HEIGHT, wide / _WIDEST, deep / _WIDEST)
+    size = max(high_up / family.usual_height, wide / family.widest, deep / family.widest)
     return np.array([*0.5 * (low + high)[:2], low[2]]), float(size)
+
+
+def _as_particles(simulation: Simulation, finest: float) -> Simulation:
+    """Draws the particles themselves, as a family's are: not finer than the prior's pixels.
+
+    Small Gaussians with sharp edges would flicker from clip to clip, which no prior expects.
+    """
+    rest = np.asarray(out_of_box(simulation.placement, simulation.state.x), np.float32)
+    spacing = max(float(np.median(simulation.state.volume)) ** (1 / 3), finest)
+    gaussians = draw_particles(rest, spacing / float(simulation.placement.scale))
+    binding = bind(rest, np.arange(len(rest)), np.zeros(0, int), rest)
+    return simulation.replace(gaussians=jax.device_put(gaussians), binding=jax.device_put(binding))
 
 
 def _camera(foot: np.ndarray, size: float, simulation: Simulation, family: Family):

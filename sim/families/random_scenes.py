@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from render.gaussians import Gaussians
 from sim.boundary import BoundingBox, Conditions, Enforced
 from sim.carry import bind
 from sim.families.family import Family
 from sim.grid import GridConfig
 from sim.material import Material
-from sim.motion_video import LN10, rest_colors, with_colors
+from sim.motion_video import LN10, draw_particles, rest_colors, with_colors
 from sim.mpm import MpmConfig, initial_state
 from sim.particles import Placement
 from sim.simulation import Simulation
@@ -26,8 +25,6 @@ from sim.simulation import Simulation
 Inside = Callable[[np.ndarray], np.ndarray]  # of points [P, 3]: whether matter is there [P]
 
 _POISSON_RATIO = (0.2, 0.35)
-_OPACITY_LOGIT = 2.2  # 0.9
-_SPREAD = 0.62  # standard deviation of a Gaussian, in particles' spacing
 _PROBES = 40_000  # points that measure a volume: to half a percent of its box
 _JITTER = 0.3  # of the lattice's pitch, to each side
 _FOREVER = 1e9  # seconds
@@ -39,7 +36,7 @@ def random_scene(number: int, family: Family) -> Simulation:
     Its Young's modulus is the middle of the family's range: whoever runs it says another.
     """
     rng = np.random.default_rng([number, sum(family.name.encode())])
-    draw = {"stalk": _stalk, "drop": _drop}[family.name]
+    draw = {"stalk": _stalk, "block": _block, "drop": _drop}[family.name]
     x, volume, v, held, foot = draw(rng, family)
     return _simulation(family, x, volume / len(x), v, held, foot, rng.uniform(*_POISSON_RATIO))
 
@@ -75,6 +72,34 @@ def _stalk(rng: np.random.Generator, family: Family):
     held = x[:, 2] < 1.5 * family.dx
     angle, speed = rng.uniform(-0.6, 0.6), rng.uniform(1.2, 2.0) * rng.choice([-1.0, 1.0])
     bend = np.clip(x[:, 2] / length, 0.0, 1.2) ** 2 * ~held  # as a beam bends that is held below
+    v = speed * bend[:, None] * np.array([np.cos(angle), np.sin(angle), 0.0])
+    foot = np.array([family.middle, family.middle, family.floor - 0.5 * family.dx])
+    return x + foot, volume, v, held, foot
+
+
+def _block(rng: np.random.Generator, family: Family):
+    """Something broad with blobs on it, held at its foot, in motion as after one blow."""
+    height = rng.uniform(0.3, 0.5)
+    half = 0.5 * rng.uniform(0.6, 1.15, 2) * height
+    roundness = rng.uniform(2.0, 8.0)  # an ellipse at two, nearly a rectangle at eight
+    taper = rng.uniform(-0.35, 0.35)
+    count = rng.integers(0, 4)
+    radii = rng.uniform(0.06, 0.12, (count, 3))
+    aside = rng.uniform(-0.8, 0.8, (count, 2)) * half
+    centers = np.concatenate([aside, rng.uniform(0.5, 1.0, (count, 1)) * height], 1)
+
+    def is_inside(points):
+        z = points[:, 2] / height
+        wide = np.abs(points[:, :2]) / (half * (1.0 - taper * (z - 0.5))[:, None])
+        is_body = (np.sum(wide**roundness, 1) < 1.0) & (z > 0.0) & (z < 1.0)
+        return is_body | _is_in_ellipsoids(points, centers, radii)
+
+    low, high = [-0.45, -0.45, 0.0], [0.45, 0.45, 0.65]
+    x, volume = _fill(rng, is_inside, family.num_particles, low, high)
+    held = x[:, 2] < rng.uniform(1.0, 2.0) * family.dx
+    angle = rng.uniform(-0.6, 0.6)
+    speed = family.kick * height * rng.uniform(0.65, 1.35) * rng.choice([-1.0, 1.0])
+    bend = np.clip(x[:, 2] / height, 0.0, 1.3) ** rng.uniform(0.8, 1.6) * ~held
     v = speed * bend[:, None] * np.array([np.cos(angle), np.sin(angle), 0.0])
     foot = np.array([family.middle, family.middle, family.floor - 0.5 * family.dx])
     return x + foot, volume, v, held, foot
@@ -136,13 +161,7 @@ def _simulation(family, x, volume, v, held, foot, poisson_ratio) -> Simulation:
         poisson_ratio=np.float32(poisson_ratio),
         density=np.float32(family.density),
     )
-    gaussians = Gaussians(
-        means=x,
-        quats=np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
-        log_scales=np.full((count, 3), np.log(_SPREAD * volume ** (1 / 3)), np.float32),
-        logit_opacities=np.full(count, _OPACITY_LOGIT, np.float32),
-        harmonics=np.zeros((count, 1, 3), np.float32),
-    )
+    gaussians = draw_particles(x, volume ** (1 / 3))
     simulation = Simulation(
         state=initial_state(jnp.asarray(x), np.float32(volume), v),
         material=material,
