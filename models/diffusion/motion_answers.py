@@ -10,7 +10,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from models.diffusion.guidance import NoiseBank, forces_along, residuals
+from models.diffusion.denoiser import Denoiser, guided
+from models.diffusion.guidance import NoiseBank, draw_bank, forces_along, residuals, sds_residual
 from models.diffusion.motion_prior import MotionPrior, motion_denoiser
 from models.diffusion.sampler import sample
 from models.diffusion.schedule import karras_sigmas
@@ -21,15 +22,18 @@ SIGMA_RANGE = (1.0, 60.0)  # what the prior is taught: from details to almost no
 _LAST_SIGMA = 2.5
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="scale")
 def clip_residuals(
     prior: MotionPrior,
     first: jax.Array,
     log10_modulus: jax.Array | None,
     clip: jax.Array,
     bank: NoiseBank,
+    scale: float = 1.0,
 ) -> jax.Array:
-    """Returns the residuals [K, T, H, W, 3] of a clip: minus the way it should change.
+    """Returns the residuals [K / 2, T, H, W, 3] of a clip, one for each antithetic pair of noises.
+
+    They are minus the way that the clip should change.
 
     Args:
       prior: of the clip's family.
@@ -37,8 +41,45 @@ def clip_residuals(
       log10_modulus: [] what it is to look like.
       clip: [T, H, W, 3].
       bank: the noise.
+      scale: of classifier-free guidance; one is without. Static.
     """
-    return residuals(motion_denoiser(prior, first, log10_modulus), clip, bank)
+    each = residuals(_guided(prior, first, log10_modulus, scale), clip, bank)
+    return each.reshape(2, -1, *clip.shape).mean(0)
+
+
+@functools.partial(jax.jit, static_argnames=("num_pairs", "sigma_range", "weight", "scale"))
+def drawn_residual(
+    key: jax.Array,
+    prior: MotionPrior,
+    log10_modulus: jax.Array,
+    clip: jax.Array,
+    num_pairs: int,
+    sigma_range: tuple[float, float],
+    weight: str = "sigma",
+    scale: float = 1.0,
+) -> jax.Array:
+    """Returns the mean residual [T, H, W, 3] of a clip under noise that is drawn for it.
+
+    Args:
+      key: of the noise.
+      prior: of the clip's family.
+      log10_modulus: [] what it is to look like.
+      clip: [T, H, W, 3]; its first frame is told.
+      num_pairs: of noises.
+      sigma_range: of their levels.
+      weight: a name of `guidance.WEIGHTS`.
+      scale: of classifier-free guidance; one is without.
+    """
+    denoise = _guided(prior, clip[0], log10_modulus, scale)
+    bank = draw_bank(key, num_pairs, clip.shape, sigma_range)
+    return sds_residual(denoise, clip, bank, weight)
+
+
+def _guided(prior: MotionPrior, first: jax.Array, log10_modulus, scale: float) -> Denoiser:
+    denoise = motion_denoiser(prior, first, log10_modulus)
+    if scale == 1.0 or log10_modulus is None:
+        return denoise
+    return guided(denoise, motion_denoiser(prior, first, None), scale)
 
 
 @jax.jit
