@@ -8,7 +8,7 @@ A single number needs no descent. Clips V and their derivatives are simulated on
 stiffnesses; between its points both are interpolated by cubics; the force is then a curve, all of
 whose zeros are seen, from whichever side a descent would have come.
 
-Axes: E points of the grid, P points of the curve, K noises; [T, H, W, 3] a clip.
+Axes: E points of the grid, P points of the curve, K draws of noise; [T, H, W, 3] a clip.
 
 Source: Huang et al. 2024 (DreamPhysics, eq. 3 to 5; the logarithm is theirs).
 """
@@ -41,7 +41,7 @@ class Curve(NamedTuple):
     """The force along the stiffnesses of a scan."""
 
     log10_modulus: np.ndarray  # [P]
-    forces: np.ndarray  # [P, K] of each noise
+    forces: np.ndarray  # [P, K] of each draw of noise
 
     @property
     def mean(self) -> np.ndarray:
@@ -115,15 +115,19 @@ def force_along(
       advance: is called after each point.
     """
     grid = scan.log10_modulus
-    points = np.interp(
-        np.linspace(0, len(grid) - 1, _FINENESS * (len(grid) - 1) + 1), np.arange(len(grid)), grid
-    )
+    places = np.linspace(0, len(grid) - 1, num_points(scan))
+    points = np.interp(places, np.arange(len(grid)), grid)
     forces = []
     for point in points:
         clip, slope = clip_between(scan, point)
         forces.append(np.asarray(_forces(slope, residual_of(clip)), np.float64))
         advance()
     return Curve(points, np.stack(forces))
+
+
+def num_points(scan: Scan) -> int:
+    """Returns P of `force_along`."""
+    return _FINENESS * (len(scan.log10_modulus) - 1) + 1
 
 
 @jax.jit
@@ -162,19 +166,17 @@ def interval_of(
 ) -> tuple[float, float]:
     """Returns where a zero lies for a share of noises that might as well have been drawn.
 
-    Antithetic pairs are drawn together.
-
     Args:
       key: of the draws.
-      curve: whose second half of noises is the first one's negative.
+      curve: whose K draws are independent: an antithetic pair is one of them.
       rest: the zero.
       share: of the draws inside.
     """
-    pairs = curve.forces.reshape(len(curve.forces), 2, -1).mean(1)  # [P, K / 2]
-    drawn = np.asarray(jax.random.randint(key, (_RESAMPLED, pairs.shape[1]), 0, pairs.shape[1]))
+    count = curve.forces.shape[1]
+    drawn = np.asarray(jax.random.randint(key, (_RESAMPLED, count), 0, count))
     found = []
     for chosen in drawn:
-        zeros = zeros_of(curve.log10_modulus, pairs[:, chosen].mean(1))
+        zeros = zeros_of(curve.log10_modulus, curve.forces[:, chosen].mean(1))
         if len(zeros):
             found.append(zeros[np.argmin(np.abs(zeros - rest))])
     if not found:

@@ -1,12 +1,13 @@
 """The search for a stiffness, on clips that formulas give."""
 
+import golden_scans
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from models.diffusion.ensemble import band_weights, ensemble_denoiser
-from models.diffusion.guidance import draw_bank, residuals
+from models.diffusion.guidance import draw_bank, forces_along, residuals
 from sim import identify
 
 FRAMES, SIDE = 6, 12
@@ -61,7 +62,12 @@ def test_the_exact_prior_of_a_band_is_followed_to_its_middle_with_an_interval_ar
     for band in (4.6, 5.1, 5.6):
         denoise = ensemble_denoiser(clips, band_weights(moduli, band))
         bank = draw_bank(jax.random.key(1), 8, clips.shape[1:], (1.0, 4.0))
-        curve = identify.force_along(scan, jax.jit(lambda z, d=denoise, b=bank: residuals(d, z, b)))
+
+        @jax.jit
+        def of_pairs(z, d=denoise, b=bank):
+            return residuals(d, z, b).reshape(2, -1, *z.shape).mean(0)
+
+        curve = identify.force_along(scan, of_pairs)
         ends = [
             identify.come_to_rest(curve.log10_modulus, curve.mean, start)
             for start in (band - 0.7, band + 0.7)
@@ -86,3 +92,29 @@ def test_identifiability_is_the_length_of_the_derivative():
     np.testing.assert_allclose(
         identify.identifiability(scan), [np.sqrt(18) * 2, 0, np.sqrt(18) * 2]
     )
+
+
+@pytest.fixture(scope="module")
+def family_scans():
+    """A real scene of each family over a grid, its derivatives from neighbours."""
+    with np.load(golden_scans.PATH) as file:
+        found = {name: file[name] / np.float32(127.5) - 1.0 for name in golden_scans.NAMES}
+    grid = golden_scans.GRID
+    return {
+        name: identify.Scan(grid, videos, np.gradient(videos, grid, axis=0))
+        for name, videos in found.items()
+    }
+
+
+@pytest.mark.parametrize("name", golden_scans.NAMES)
+def test_on_real_clips_searches_from_both_sides_meet_at_the_band(family_scans, name):
+    """The exact prior of a scene's own clips: what the method can do at best."""
+    scan = family_scans[name]
+    bank = draw_bank(jax.random.key(0), 6, scan.videos.shape[1:], (8.0, 16.0))
+    points, slopes, clips = GRID, jnp.asarray(scan.slopes), jnp.asarray(scan.videos)
+    for band in (4.6, 5.1, 5.6):
+        denoise = ensemble_denoiser(clips, band_weights(GRID, band))
+        mean = np.asarray(forces_along(denoise, clips, slopes, bank)).mean(1)
+        ends = [identify.come_to_rest(points, mean, band + side) for side in (-0.7, 0.7)]
+        assert max(abs(end - band) for end in ends) < 0.1 and abs(ends[0] - ends[1]) < 0.05
+        assert identify.share_of_right_signs(points, mean, band) >= 0.95
