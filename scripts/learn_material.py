@@ -1,183 +1,309 @@
-r"""Finds the stiffness at which splats move as a prior expects of a word: DreamPhysics, in minutes.
+r"""Finds the material at which splats move as they should: DreamPhysics, in minutes.
 
-The scene is simulated at 25 stiffnesses and filmed as the prior sees it. The prior, told the first
-frame and a band of stiffness, says of each clip how it should change; carried back through the
-simulation that is a force on the stiffness. Where the force vanishes, and pushes back from both
-sides, the motion looks right. Into --out go
+Who says how they should move is --prior:
 
-  material.json   Young's modulus in pascals, an interval, what else might be right, warnings
-  force.png       the force over all stiffnesses, that of a prior told nothing, what can be seen
-  clips.png       the scene as the prior sees it: softest, found, stiffest
-  before.mp4      the motion at the stiffness that the scene file says
-  after.mp4       the motion at the one that was found
+  stalk, block, drop, or a FILE  a small prior, told a word of --prompt: soft, rubber, stiff ...
+  modelscope:DIR                 ModelScope's network, told the text of --prompt
+  svd:DIR                        Stable Video Diffusion, told --image or the first frame it sees
+  reference:FILM.mp4             the motion of a film, taken by the camera that --scene says
+  reference:TRAJECTORY.npz       the motion of particles, as `simulate` writes it
+
+One stiffness is searched by its whole curve: the scene is simulated at 25 stiffnesses, and the
+prior says of each clip how it should change; carried back through the simulation that is a force on
+the stiffness. Where it vanishes, and pushes back from both sides, the motion looks right. More
+properties, several regions or a smooth field are learnt by descent, --search=descent, which a
+second call goes on with. A film or a trajectory is matched by least squares. Into --out go
+
+  material.json   what was found, what else might be right, warnings
+  before.mp4      the motion at what the scene file says
+  after.mp4       the motion at what was found
   config.json     every setting of this run
-
---splats is a splat file or ball or cube. --scene is a scene file or the name of one, whose Young's
-modulus is only what `before.mp4` shows; without it the splats are held at their foot and hit once.
-Words: soft, rubber, stiff and their like (docs/priors.md).
+  force.png       of a curve: the force over all stiffnesses, that of a prior told nothing, and what
+                  can be seen of a stiffness
+  clips.png       the scene as the prior sees it: softest, found, stiffest (or start, found)
+  descent_*/      of a descent: metrics.csv with the values step by step, checkpoint.safetensors
+  starts.mp4      where --start names two: too low and too high, before (above) and after (below)
 
 Examples:
 
   python -m scripts.learn_material --splats=flowers.ply --prompt=soft --out=out/soft_flowers
   python -m scripts.learn_material --splats=flowers.ply --prompt=stiff --up=-y
+  python -m scripts.learn_material --experiment=ball --out=out/ball
+  python -m scripts.learn_material --splats=ball --scene=ball_drop --prior=drop --regions=2
 
-The small prior knows clips of things that stand, were hit and sway (`stalk`), and of things that
-are dropped (`drop`). What it calls soft is soft in the world of its simulations; a scene's size and
-density are taken into account. Exit status: 0 done, with warnings where the answer is in doubt; 2
-bad input; 1 the scene cannot be simulated; 130 or 143 stopped.
+--splats is a splat file or a shape: ball, cube and the like. --scene is a scene file or the name of
+one; without it the splats are held at their foot and hit once. --learn names properties:
+youngs_modulus, poisson_ratio, density, yield_stress, friction_angle, viscosity, plastic_viscosity,
+velocity. --regions: 1 for all matter; a number, of clusters; boxes, the scene file's; field, a
+value for every particle. --start: what the search starts from, times the scene's own value.
+--preset=paper has the paper's settings: groups of frames, one substep that is differentiated,
+guidance 100, its update; they are there to compare with.
+
+The small priors know clips of slender things that stand, were hit and sway (`stalk`), of broad ones
+(`block`), and of things that are dropped (`drop`); without --prior the shape decides. What they
+call soft is soft in the world of their simulations; a scene's size and density are taken into
+account. The public networks want an accelerator. Exit status: 0 done, with warnings where the
+answer is in doubt; 2 bad input; 1 the scene cannot be simulated; 130 or 143 stopped.
 """
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
-from models.diffusion import guidance, words
-from models.diffusion.motion_answers import clip_residuals
-from models.diffusion.motion_prior import MotionPrior
-from models.diffusion.motion_prior_io import load_prior
-from models.diffusion.motion_training import Batch, relative_errors
-from render import files_io, image_io
-from render.image import to_bytes
-from scripts.materials import answer, figure
-from scripts.materials.answer import Findings
-from scripts.shell import command, filming, scenes, stopping
-from scripts.shell.film_io import write_film
+from models.diffusion.guidance import WEIGHTS
+from render import files_io
+from scripts.materials import answer, figure, films, options, search, task
+from scripts.materials.answer import Descent
+from scripts.materials.options import Settings
+from scripts.materials.task import Task, Wish
+from scripts.shell import command, scenes, stopping
 from scripts.shell.settings import write_settings
 from scripts.shell.shown import read_splats
-from sim import identify
-from sim import motion as motion_lib
-from sim.families.family import FAMILIES
-from sim.families.likeness import Likeness, make_likeness, stand_on_foot
-from sim.identify import Curve, Scan
-from sim.scene import SceneFile
+from sim import identify, matching, properties
+from sim.families.likeness import TRUNCATIONS
+from sim.matching import Match
+from sim.material_training import RULES, MaterialTraining
+from sim.motion_video import film_motion
+from sim.properties import Theta
 from sim.scene_io import read_scene_file
-from sim.simulation import make_simulation
 
-_SPLATS = flags.DEFINE_string("splats", None, "Splats, or ball or cube.", required=True)
+_EXPERIMENT = flags.DEFINE_enum(
+    "experiment", None, sorted(options.EXPERIMENTS), "Splats, scene, prior, prompt and starts."
+)
+_SPLATS = flags.DEFINE_string("splats", None, "Splats, or a shape's name.")
 _SCENE = flags.DEFINE_string("scene", None, "Scene file, or a name; on its foot by default.")
-_PRIOR = flags.DEFINE_string("prior", "stalk", "A family's name, or a prior's file.")
-_PROMPT = flags.DEFINE_string("prompt", "rubber", "What it is to move like.")
+_PRIOR = flags.DEFINE_string("prior", None, "Who judges; by default the small prior that suits.")
+_PROMPT = flags.DEFINE_string("prompt", None, "What it is to move like; rubber by default.")
+_IMAGE = flags.DEFINE_string("image", None, "For svd: the picture that the clip starts with.")
 _OUT = flags.DEFINE_string("out", "out/material", "Folder to write.")
-_VALUES = flags.DEFINE_integer("values", 25, "Stiffnesses that are simulated.", 5)
-_NOISES = flags.DEFINE_integer("noises", 8, "Pairs of noise that a clip is looked at through.", 1)
-_MAX_PARTICLES = flags.DEFINE_integer("max_particles", None, "Instead of the scene's.", 1)
-_FRAMES = flags.DEFINE_integer("frames", None, "Of the films; the scene's by default.", 1)
+_LEARN = flags.DEFINE_list("learn", ["youngs_modulus"], "Properties, with commas between.")
+_REGIONS = flags.DEFINE_string("regions", "1", "1, a number of clusters, boxes or field.")
+_SEARCH = flags.DEFINE_enum("search", None, ["curve", "descent"], "By default what suits.")
+_START = flags.DEFINE_string("start", None, "Times the scene's values; several with commas.")
+_RANGE = flags.DEFINE_string("range", None, "LOW:HIGH of Young's modulus, Pa, where no band is.")
+_PRESET = flags.DEFINE_enum("preset", "default", options.PRESETS, "Settings of the search.")
+_FRAMES = flags.DEFINE_integer("frames", None, "Key frames of a clip; not of a small prior's.", 2)
+_GROUPS = flags.DEFINE_integer("groups", None, "Of frames, shown by turns.", 1)
+_TRUNCATE = flags.DEFINE_enum(
+    "truncate", None, TRUNCATIONS, "What derivatives pass before a frame."
+)
+_ITERATIONS = flags.DEFINE_integer("iterations", None, "Steps of a descent.", 1)
+_RULE = flags.DEFINE_enum("rule", None, RULES, "How a step is taken.")
+_GUIDANCE = flags.DEFINE_float("guidance", None, "Classifier-free; one is without.", 0.0)
+_PAIRS = flags.DEFINE_integer("noises", None, "Pairs of noise a clip is looked at through.", 1)
+_WEIGHT = flags.DEFINE_enum("weight", None, sorted(WEIGHTS), "Of the noise levels.")
+_RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels; not of a small prior's clips.", 8)
+_FRAME_SECONDS = flags.DEFINE_float("frame_seconds", None, "Between key frames.", 1e-4)
+_VALUES = flags.DEFINE_integer("values", 25, "Stiffnesses that a curve is drawn through.", 5)
+_MAX_PARTICLES = flags.DEFINE_integer("max_particles", 1000, "Simulated; cells fit them.", 1)
+_FILM_FRAMES = flags.DEFINE_integer("film_frames", None, "Of the films; the scene's by default.", 1)
 _SIZE = flags.DEFINE_string("size", "384", "Side of the films, or WIDTHxHEIGHT, pixels.")
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Axis of the splats that is to be up.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise, and of the places of what is filled in.")
 
 _STANDING = "sway"  # the scene that is made to fit where none is given
-_SIGMA_RANGE = (4.0, 16.0)  # lower ones see details that the prior cannot draw
-_GATE_SIGMA = 4.0
-_SHOWN = 4  # times, clips are enlarged
 
 
 def main() -> None:
+    experiment = options.EXPERIMENTS.get(_EXPERIMENT.value)
+    splats_name = _SPLATS.value or getattr(experiment, "splats", None)
+    if splats_name is None:
+        raise ValueError("expected --splats or --experiment, found neither")
+    scene_name = _SCENE.value or getattr(experiment, "scene", None)
+    splats = read_splats(splats_name)
+    wish = _wish(experiment, splats.up)
     out = command.writable_folder(_OUT.value)
-    wanted = words.log10_modulus_of(_PROMPT.value)
-    prior = load_prior(_PRIOR.value)
-    family = FAMILIES[prior.config.family]
-    scene = read_scene_file(_SCENE.value or _STANDING)
-    splats = read_splats(_SPLATS.value)
-    how = {
-        "seed": _SEED.value,
-        "up": splats.up,
-        "max_particles": _MAX_PARTICLES.value,
-        "wanted_up": _UP.value,
-    }
-    if _SCENE.value is None:
-        scene = stand_on_foot(scene, splats.gaussians, **how)
-    likeness = make_likeness(scene, splats.gaussians, family, **how)
-    command.say(f"{len(likeness.simulation.state.x)} particles, {likeness.view.timing}")
-    key = jax.random.key(_SEED.value)
+    scene = read_scene_file(scene_name or _STANDING)
+    made = task.make_task(wish, scene, splats, stands_on_foot=scene_name is None)
+    command.say(f"{len(made.scene.simulation.state.x)} particles, {made.scene.view.timing}")
     with stopping.noted() as stop:
-        scan = _scan(likeness, family, stop)
-        stop.act()  # an answer from half a range would be none
-        found = _find(key, prior, scan, wanted, likeness.shift)
-    report = answer.summarize(key, found, family)
-    report |= {"prompt": _PROMPT.value, "prior": _PRIOR.value, "family": family.name}
+        report, pairs, clips = _search(out, wish, made, stop)
+        stop.act()  # an answer from half a search would be none
+    report |= {
+        "prior": made.family.name if made.family else f"{wish.kind}:{wish.place}",
+        "prompt": wish.prompt,
+        "learn": list(wish.learn),
+    }
     for warning in report["warnings"]:
         command.warn(warning)
-    figure.draw_force(out / "force.png", found, report["label"], _PROMPT.value)
-    _write_clips(out, scan, report["label"])
+    films.write_clips(out / "clips.png", clips)
     files_io.write_json(out / "material.json", report)
-    write_settings(out)
-    with stopping.noted():
-        _film(out / "before.mp4", scene, splats.gaussians, how)
-        _film(
-            out / "after.mp4",
-            _with_modulus(scene, report["youngs_modulus_pa"]),
-            splats.gaussians,
-            how,
-        )
-    low, high = report["interval_pa"]
-    command.say(
-        f"wrote {out / 'material.json'}: {report['youngs_modulus_pa']:.3g} Pa "
-        f"({low:.3g} to {high:.3g}) moves like “{_PROMPT.value}”"
+    write_settings(out, settings=wish.settings)
+    with stopping.keeping(lambda: str(out / "material.json")):
+        _film(out, made, pairs)
+    command.say(f"wrote {out / 'material.json'}: {answer.in_words(report)}")
+
+
+def _wish(experiment: options.Experiment | None, up: str) -> Wish:
+    """Fills in what the user left open.
+
+    Raises:
+      ValueError: for a property, regions, starts or a range that there are not.
+    """
+    kind, place = options.kind_of(_PRIOR.value or getattr(experiment, "prior", ""))
+    unknown = [name for name in _LEARN.value if name not in properties.PROPERTIES]
+    if unknown or not _LEARN.value:
+        known = ", ".join(properties.PROPERTIES)
+        raise ValueError(f"expected --learn of {known}, found {','.join(unknown) or 'nothing'}")
+    is_count = _REGIONS.value.isdigit() and int(_REGIONS.value) > 0
+    if not is_count and _REGIONS.value not in ("boxes", "field"):
+        raise ValueError(f"expected --regions of 1, 2 ..., boxes or field, found {_REGIONS.value}")
+    start = _START.value or getattr(experiment, "start", "1")
+    factors = scenes.numbers(start, "--start such as 1 or 0.1,10")
+    if min(factors) <= 0:
+        raise ValueError(f"expected --start above 0, found {start}")
+    return Wish(
+        kind=kind,
+        place=place,
+        prompt=_PROMPT.value or getattr(experiment, "prompt", "rubber"),
+        image=_IMAGE.value,
+        learn=tuple(_LEARN.value),
+        regions=_REGIONS.value,
+        starts=tuple(factors),
+        range_pa=_range(),
+        frame_seconds=_FRAME_SECONDS.value,
+        settings=_settings(kind),
+        seed=_SEED.value,
+        how={
+            "seed": _SEED.value,
+            "up": up,
+            "max_particles": _MAX_PARTICLES.value,
+            "wanted_up": _UP.value,
+        },
     )
 
 
-def _scan(likeness: Likeness, family, stop: stopping.Stop) -> Scan:
-    """Simulates the clips; their stiffnesses are told as the family's labels."""
-    labels = np.linspace(*family.log10_range, _VALUES.value)
-    with command.progress("clips", len(labels)) as advance:
-        scan = identify.scan_modulus(
-            likeness.simulation, likeness.view, labels - likeness.shift, advance, lambda: bool(stop)
+def _range() -> tuple[float, float] | None:
+    if _RANGE.value is None:
+        return None
+    ends = scenes.numbers(_RANGE.value, "--range such as 1e4:1e6", ":")
+    if len(ends) != 2 or not 0 < ends[0] < ends[1]:
+        raise ValueError(f"expected --range such as 1e4:1e6, found {_RANGE.value}")
+    return tuple(ends)
+
+
+def _settings(kind: str) -> Settings:
+    found = options.SETTINGS[_PRESET.value, kind]
+    said = {
+        "frames": _FRAMES.value,
+        "groups": _GROUPS.value,
+        "truncate": _TRUNCATE.value,
+        "iterations": _ITERATIONS.value,
+        "rule": _RULE.value,
+        "guidance": _GUIDANCE.value,
+        "pairs": _PAIRS.value,
+        "weight": _WEIGHT.value,
+        "resolution": _RESOLUTION.value,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    if kind == "motion" and (fixed := {"frames", "resolution"} & set(said)):
+        raise ValueError(
+            f"expected no --{min(fixed)} with a small prior, whose clips are all alike, found "
+            f"{said[min(fixed)]}"
         )
-    kept, side = len(scan.log10_modulus), likeness.ready.scene.grid_lim
-    if kept < 2 and not stop:
-        raise command.WorkFailed(
-            f"expected a scene that stays in its box of {side:g} m, found {len(labels) - kept} "
-            f"of {len(labels)} clips that do not: more particles hold together better"
+    return dataclasses.replace(found, **said)
+
+
+def _search(
+    out: pathlib.Path, wish: Wish, made: Task, stop: stopping.Stop
+) -> tuple[dict[str, Any], list[tuple[Theta, Theta]], list[np.ndarray]]:
+    """Searches; returns the report, starts and ends, and clips to look at."""
+    is_scalar = wish.learn == ("youngs_modulus",) and wish.regions == "1"
+    if made.reference is not None:
+        return _match(made, stop)
+    how = _SEARCH.value or ("curve" if is_scalar and _PRESET.value == "default" else "descent")
+    if how == "descent":
+        return _descend(out, wish, made)
+    if not is_scalar:
+        raise ValueError("expected --search=descent for what is not one stiffness, found curve")
+    return _draw_curve(out, wish, made, stop)
+
+
+def _draw_curve(out: pathlib.Path, wish: Wish, made: Task, stop: stopping.Stop):
+    shift = made.likeness.shift
+    labels = np.linspace(*made.labels, _VALUES.value)
+    scan = search.scan_scene(made.likeness, labels, stop)
+    stop.act()
+    search.warn_if_unseen(scan)
+    found = search.find(made.judge, scan, shift, made.judge.wanted)
+    report = answer.summarize(jax.random.key(wish.seed), found, made.labels)
+    figure.draw_force(out / "force.png", found, report["label"], wish.prompt)
+    ends = []
+    for start in made.starts:
+        label = float(start["youngs_modulus"][0]) + shift
+        rest = identify.come_to_rest(found.curve.log10_modulus, found.curve.mean, label)
+        ends.append(rest if len(made.starts) > 1 else report["label"])
+    pairs = [
+        (start, {"youngs_modulus": np.float32([end - shift])})
+        for start, end in zip(made.starts, ends, strict=True)
+    ]
+    return report, pairs, films.clips_of(scan, report["label"])
+
+
+def _descend(out: pathlib.Path, wish: Wish, made: Task):
+    settings = wish.settings
+    how = MaterialTraining(settings.iterations, settings.rate, settings.rule)
+    if settings.rule != "log" and wish.regions == "field":
+        raise ValueError(f"expected --rule=log for a field, found {settings.rule}")
+    key = jax.random.key(wish.seed)
+    ends: list[Descent] = []
+    for factor, start in zip(wish.starts, made.starts, strict=True):
+        folder = out / (f"descent_{factor:g}" if len(wish.starts) > 1 else "descent")
+        wanted = {"wish": dataclasses.replace(wish, how={}), "factor": factor, "training": how}
+        ends.append(search.descend(folder, key, start, made.scene, made.judge, how, wanted))
+    report = answer.of_descents(ends, made.scene, made.labels, made.likeness.shift)
+    return report, _pairs(made, ends), _clips_at(made, ends[0].theta)
+
+
+def _match(made: Task, stop: stopping.Stop):
+    see = matching.observe_video if made.reference.is_video else matching.observe_places
+    observe, found = see(made.scene), []
+    for start in made.starts:
+        with command.progress("matching") as advance:
+            found.append(
+                matching.match(
+                    observe,
+                    made.reference.values,
+                    start,
+                    made.scene,
+                    advance=advance,
+                    is_stopped=lambda: bool(stop),
+                )
+            )
+        stop.act()
+    report = answer.of_matches(found, made.scene)
+    return report, _pairs(made, found), _clips_at(made, found[0].theta)
+
+
+def _pairs(made: Task, ends: list[Descent] | list[Match]) -> list[tuple[Theta, Theta]]:
+    return [(start, end.theta) for start, end in zip(made.starts, ends, strict=True)]
+
+
+def _clips_at(made: Task, end: Theta) -> list[np.ndarray]:
+    """Clips at the first start and where it led."""
+    return [
+        np.asarray(
+            film_motion(
+                properties.with_properties(theta, made.scene.unknowns, made.scene.simulation),
+                made.scene.view,
+            ).video
         )
-    return scan._replace(log10_modulus=scan.log10_modulus + likeness.shift)
+        for theta in (made.starts[0], end)
+    ]
 
 
-def _find(key: jax.Array, prior: MotionPrior, scan: Scan, wanted: float, shift: float) -> Findings:
-    """Draws the forces of the prior, told the band and told nothing."""
-    bank = guidance.draw_bank(key, _NOISES.value, scan.videos.shape[1:], _SIGMA_RANGE)
-    first = scan.videos[0, 0]
-
-    def told(clip):
-        return clip_residuals(prior, first, np.float32(wanted), clip, bank)
-
-    def untold(clip):
-        return clip_residuals(prior, first, None, clip, bank)
-
-    batch = Batch(scan.videos, np.float32(scan.log10_modulus))
-    error, energy = relative_errors(key, prior.params, batch, _GATE_SIGMA, prior.config)
-    with command.progress("forces"):
-        curves: list[Curve] = [identify.force_along(scan, residual) for residual in (told, untold)]
-    return Findings(scan, *curves, wanted, float(error.sum() / energy.sum()), shift)
-
-
-def _write_clips(out, scan: Scan, label: float) -> None:
-    rows = [scan.videos[0], identify.clip_between(scan, label)[0], scan.videos[-1]]
-    sheet = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
-    picture = to_bytes(np.clip(0.5 + 0.5 * sheet, 0.0, 1.0))
-    image_io.write_image(out / "clips.png", picture.repeat(_SHOWN, 0).repeat(_SHOWN, 1))
-
-
-def _with_modulus(scene: SceneFile, modulus: float) -> SceneFile:
-    material = dataclasses.replace(scene.material, youngs_modulus=modulus)
-    return dataclasses.replace(scene, material=material, boxes=(), substep_dt=None)
-
-
-def _film(path, scene: SceneFile, gaussians, how: dict) -> None:
-    """Simulates and films a scene at the stiffness that it says."""
-    ready = make_simulation(scene, gaussians, **how)
-    width, height = scenes.picture_size(_SIZE.value)
-    num_frames = _FRAMES.value or scene.frame_num
-    with stopping.noted() as stop:
-        with command.progress(f"motion of {path.stem}", num_frames) as advance:
-            motion = motion_lib.run(ready, num_frames, advance, lambda: bool(stop))
-        shot = filming.Shot(width, height)
-        frames, fps = filming.frames_of(ready, motion, shot)
-        write_film(path, filming.film(ready, motion, shot, frames), len(frames), fps, path.stem)
-    if motion.failure:
-        command.warn(f"{path.name} ends early: {motion.failure}")
+def _film(out: pathlib.Path, made: Task, pairs: list[tuple[Theta, Theta]]) -> None:
+    num_frames = _FILM_FRAMES.value or made.ready.scene.frame_num
+    mover = films.Mover(made.ready, made.scene.unknowns, num_frames)
+    size = scenes.picture_size(_SIZE.value)
+    films.write_motion(out / "before.mp4", mover, made.own, size)
+    films.write_motion(out / "after.mp4", mover, pairs[0][1], size)
+    if len(pairs) > 1:
+        films.write_starts(out / "starts.mp4", pairs, mover, size)
 
 
 if __name__ == "__main__":

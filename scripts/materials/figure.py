@@ -20,7 +20,7 @@ def draw_force(path: pathlib.Path, found: Findings, label: float, prompt: str) -
     above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
     x = found.curve.log10_modulus - found.shift
     size = np.abs(found.curve.mean).max()
-    spread = found.curve.forces.reshape(len(x), 2, -1).mean(1).std(1) / size
+    spread = found.curve.forces.std(1) / size
     above.axhline(0.0, color="black", linewidth=0.6)
     above.fill_between(
         x,
@@ -31,7 +31,8 @@ def draw_force(path: pathlib.Path, found: Findings, label: float, prompt: str) -
     )
     above.plot(x, found.curve.mean / size, color=_INK, label=f"told “{prompt}”")
     above.plot(x, found.null_curve.mean / size, color=_NULL, linestyle=":", label="told nothing")
-    above.axvline(found.wanted - found.shift, color=_WANTED, label="middle of the band")
+    if found.wanted is not None:
+        above.axvline(found.wanted - found.shift, color=_WANTED, label="middle of the band")
     above.axvline(label - found.shift, color=_FOUND, label="found")
     above.set_ylabel("force: stiffer above, softer below")
     above.legend()

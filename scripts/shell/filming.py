@@ -41,7 +41,9 @@ def frames_of(ready: ReadyScene, motion: Motion, shot: Shot) -> tuple[np.ndarray
 
 def film(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> Iterator[jax.Array]:
     """Yields the pictures [H, W, 3] of frames."""
-    cameras = _cameras(ready, motion, shot, frames)
+    some = np.unique(np.linspace(0, len(motion.x) - 1, _FRAMED).astype(int))
+    subjects = [_subject(ready, _moved(ready, motion, frame)) for frame in some]
+    cameras = _cameras(ready, framing.join(subjects), shot, frames)
     scene, placement = ready.scene, ready.simulation.placement
     floor = floor_splats(scene, placement) if shot.has_scenery and scene.gravity[2] < 0 else []
     around = balls(scene, placement) if shot.has_scenery else []
@@ -61,15 +63,22 @@ def _moved(ready: ReadyScene, motion: Motion, frame: int) -> Gaussians:
     return carry_gaussians(ready.simulation, motion.x[frame], motion.deformation[frame])
 
 
-def _cameras(ready: ReadyScene, motion: Motion, shot: Shot, frames: np.ndarray) -> list[Camera]:
+def still_camera(ready: ReadyScene, shot: Shot) -> Camera:
+    """Returns the camera of a scene; where its file leaves it open, one that sees it at rest."""
+    rest = ready.simulation.gaussians
+    subject = _subject(ready, rest)
+    return _cameras(ready, subject, shot, np.zeros(1))[0]
+
+
+def _cameras(
+    ready: ReadyScene, subject: framing.Subject, shot: Shot, frames: np.ndarray
+) -> list[Camera]:
     """The cameras of frames, chosen in the box, where up and the floor are, for the splats."""
     wanted, placement = ready.scene.camera, ready.simulation.placement
     azimuth = _first(shot.azimuth, wanted.azimuth, _AZIMUTH)
     elevation = _first(shot.elevation, wanted.elevation, _ELEVATION)
     size = shot.width, shot.height
     lens = {"elevation_degrees": elevation, "up": wanted.upward_axis}
-    some = np.unique(np.linspace(0, len(motion.x) - 1, _FRAMED).astype(int))
-    subject = framing.join([_subject(ready, motion, frame) for frame in some])
     found = framing.frame(subject, *size, [azimuth], **lens, target=wanted.center)
     extent = (wanted.extent or found.extent) / wanted.zoom
     turn = wanted.delta_azimuth if wanted.is_moving else 0.0
@@ -88,9 +97,9 @@ def _first(*values: float | None) -> float:
     return next(value for value in values if value is not None)
 
 
-def _subject(ready: ReadyScene, motion: Motion, frame: int) -> framing.Subject:
-    """What moves, at a frame, in the box."""
-    index, moved = ready.simulation.binding.moving, _moved(ready, motion, frame)
+def _subject(ready: ReadyScene, moved: Gaussians) -> framing.Subject:
+    """What moves of a scene at some moment, in the box."""
+    index = ready.simulation.binding.moving
     subject = framing.splat_subject(jax.tree.map(lambda leaf: leaf[index], moved))
     points = into_box(ready.simulation.placement, subject.points)
     return subject._replace(points=np.asarray(points))

@@ -1,0 +1,237 @@
+"""A scene, what is to be learnt of it, and who is asked: made of what the user said."""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from models.diffusion.motion_prior import MotionPrior
+from models.diffusion.motion_prior_io import load_prior
+from render import image_io
+from scripts.materials import judges, references_io, sights
+from scripts.materials.judges import Judge
+from scripts.materials.options import Settings
+from scripts.materials.references_io import Reference
+from scripts.shell.shown import SplatsShown
+from sim import properties
+from sim.coarse import make_coarse
+from sim.families.family import FAMILIES, Family
+from sim.families.likeness import Clips, Corner, Likeness, make_likeness, stand_on_foot
+from sim.material import Material
+from sim.material_training import LearntScene
+from sim.motion_video import film_motion
+from sim.properties import Theta, Unknowns
+from sim.scene import SceneFile
+from sim.simulation import ReadyScene, make_simulation
+
+Bounds = dict[str, tuple[float, float]]  # by property, SI
+
+_WIDTH = 30.0  # times the scene's stiffness, down and up, where no prior and no user say a range
+_DENSITIES = 10.0  # likewise of density: the substep has to do for the lightest
+_SLENDER = 1.5  # times as tall as wide: a stalk
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """What the user asked for, every default filled in."""
+
+    kind: str  # of prior: motion, modelscope, svd, reference
+    place: str  # of it; a small prior's may be empty: what suits the scene
+    prompt: str
+    image: str | None
+    learn: tuple[str, ...]
+    regions: str  # "1", a number of clusters, "boxes" or "field"
+    starts: tuple[float, ...]  # times the scene's own values
+    range_pa: tuple[float, float] | None
+    frame_seconds: float | None
+    settings: Settings
+    seed: int
+    how: dict[str, Any]  # of `make_simulation`
+
+
+class Task(NamedTuple):
+    """All that a search needs."""
+
+    ready: ReadyScene  # as its file says
+    likeness: Likeness
+    scene: LearntScene
+    own: Theta  # the scene's own values
+    starts: list[Theta]
+    labels: tuple[float, float]  # range of log10 E plus the likeness' shift
+    judge: Judge | None
+    reference: Reference | None
+    family: Family | None
+
+
+def make_task(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot: bool) -> Task:
+    """Makes the scene ready and opens the prior.
+
+    Args:
+      wish: of the user.
+      scene: as read.
+      splats: that it moves.
+      stands_on_foot: the scene's conditions give way to those that a small prior was taught.
+
+    Raises:
+      ValueError: in one line, when things do not go together.
+    """
+    boxes, scene = scene.boxes, dataclasses.replace(scene, boxes=(), substep_dt=None)
+    ready = make_coarse(scene, splats.gaussians, **wish.how)
+    prior = None
+    if wish.kind == "motion":
+        prior = load_prior(wish.place or suited_family(ready).name)
+    family = FAMILIES[prior.config.family] if prior else None
+    if stands_on_foot:
+        standing = stand_on_foot(ready, family if family and family.kick else suited_family(ready))
+        ready = make_simulation(standing, splats.gaussians, **wish.how)
+    bounds = _bounds(wish, ready)
+    clips = Clips(wish.frame_seconds, wish.settings.groups, wish.settings.truncate)
+    corner = functools.partial(_corner, names=wish.learn, bounds=bounds)
+    reference = None
+    if wish.kind == "reference":
+        reference = _read_reference(wish, ready, splats)
+        clips = clips._replace(frame_seconds=reference.frame_seconds)
+    if family is not None:
+        likeness, labels = make_likeness(ready, family, clips, corner), family.log10_range
+    else:
+        likeness, labels = _sight(wish, ready, clips, corner, reference)
+    bounds["youngs_modulus"] = tuple(10.0 ** (label - likeness.shift) for label in labels)
+    unknowns = properties.make_unknowns(
+        wish.learn,
+        likeness.simulation,
+        _regions(wish, ready, boxes),
+        is_field=wish.regions == "field",
+        velocity=ready.scene.velocity,
+        bounds={name: bounds[name] for name in wish.learn if name in bounds},
+    )
+    learnt = LearntScene(likeness.simulation, unknowns, likeness.view)
+    own = _own(wish, unknowns, ready, boxes if wish.regions == "boxes" else ())
+    starts = [_times(own, factor, unknowns) for factor in wish.starts]
+    _check_places(reference, learnt)
+    judge = None if reference else _judge(wish, prior, likeness, learnt, own)
+    return Task(ready, likeness, learnt, own, starts, labels, judge, reference, family)
+
+
+def suited_family(ready: ReadyScene) -> Family:
+    """Returns the family that things of a scene's shape are most alike, held at their foot."""
+    wide, deep, high = np.ptp(np.asarray(ready.simulation.state.x), axis=0)
+    return FAMILIES["stalk" if high > _SLENDER * max(wide, deep) else "block"]
+
+
+def _read_reference(wish: Wish, ready: ReadyScene, splats: SplatsShown) -> Reference:
+    return references_io.read_reference(
+        wish.place,
+        wish.settings.frames,
+        wish.settings.resolution,
+        wish.frame_seconds or ready.scene.frame_dt,
+        len(splats.gaussians.means),
+    )
+
+
+def _sight(
+    wish: Wish, ready: ReadyScene, clips: Clips, corner: Corner, reference: Reference | None
+) -> tuple[Likeness, tuple[float, float]]:
+    """The scene as it looks, and the range of log10 E that is searched."""
+    own = ready.scene.material.youngs_modulus
+    low, high = wish.range_pa or (own / _WIDTH, own * _WIDTH)
+    labels = math.log10(low), math.log10(high)
+    count = wish.settings.frames if reference is None else len(reference.values)
+    is_exact = reference is not None and reference.is_video
+    size = wish.settings.resolution
+    return sights.make_sight(ready, clips, count, size, labels, corner, is_exact), labels
+
+
+def _bounds(wish: Wish, ready: ReadyScene) -> Bounds:
+    density = ready.scene.material.density
+    found = {"density": (density / _DENSITIES, density * _DENSITIES)}
+    return {name: value for name, value in found.items() if name in wish.learn}
+
+
+def _corner(material: Material, names: tuple[str, ...], bounds: Bounds) -> Material:
+    """The material whose waves are the fastest of all that may be found."""
+    if "poisson_ratio" in names:
+        highest = properties.PROPERTIES["poisson_ratio"].high
+        material = material.replace(poisson_ratio=np.full_like(material.poisson_ratio, highest))
+    if "density" in names:
+        material = material.replace(density=np.full_like(material.density, bounds["density"][0]))
+    return material
+
+
+def _regions(wish: Wish, ready: ReadyScene, boxes: tuple) -> np.ndarray | None:
+    x = np.asarray(ready.simulation.state.x)
+    if wish.regions in ("1", "field"):
+        return None
+    if wish.regions == "boxes":
+        if not boxes:
+            raise ValueError(
+                f"expected boxes of material in {ready.scene.path} for --regions=boxes, found none"
+            )
+        return properties.in_boxes(x, boxes)
+    return properties.in_clusters(x, int(wish.regions))
+
+
+def _own(wish: Wish, unknowns: Unknowns, ready: ReadyScene, boxes: tuple) -> Theta:
+    """The scene's own values; with boxes, those of each box."""
+    material, x = ready.simulation.material, np.asarray(ready.simulation.state.x)
+    for box in boxes:
+        is_inside = np.all(np.abs(x - np.array(box.point)) < np.array(box.size), axis=1)
+        for name in unknowns.names:
+            if name == properties.VELOCITY:
+                continue
+            value, leaf = getattr(box.material, name), name
+            if name == "youngs_modulus":
+                value, leaf = math.log(value), "log_youngs_modulus"
+            values = np.where(is_inside, np.float32(value), np.asarray(getattr(material, leaf)))
+            material = material.replace(**{leaf: values})
+    simulation = ready.simulation.replace(material=material)
+    return properties.start_of(jax.random.key(wish.seed), unknowns, simulation)
+
+
+def _times(own: Theta, factor: float, unknowns: Unknowns) -> Theta:
+    """Values that are `factor` times as large: of stiffness, or else of all that spans decades."""
+    names = [n for n in own if properties.PROPERTIES[n].step is None]
+    names = ["youngs_modulus"] if "youngs_modulus" in names else names
+    shift = np.float32(math.log10(factor))
+    moved = dict(own)
+    for name in names:
+        values = own[name]
+        is_field = isinstance(values, properties.Smooth)
+        moved[name] = values._replace(level=values.level + shift) if is_field else values + shift
+    return properties.bounded(moved, unknowns)
+
+
+def _check_places(reference: Reference | None, learnt: LearntScene) -> None:
+    if reference is None or reference.is_video:
+        return
+    expected, found = len(learnt.simulation.state.x), reference.values.shape[1]
+    if expected != found:
+        raise ValueError(
+            f"expected a trajectory of the scene's {expected} particles, found one of {found}: the "
+            "same --max_particles, --seed and scene give the same particles"
+        )
+
+
+def _judge(
+    wish: Wish, prior: MotionPrior | None, likeness: Likeness, learnt: LearntScene, own: Theta
+) -> Judge:
+    if wish.kind != "svd" and wish.image:
+        raise ValueError("expected --image with --prior=svd:DIR alone, found it with another")
+    key = jax.random.key(wish.seed)
+    if prior is not None:
+        return judges.small_judge(key, prior, wish.prompt, wish.settings)
+    if wish.kind == "modelscope":
+        return judges.text_judge(key, wish.place, wish.prompt, wish.settings)
+    picture = image_io.read_photo(wish.image) if wish.image else _first_frame(learnt, own)
+    seconds = likeness.ready.scene.frame_dt * wish.settings.groups
+    return judges.picture_judge(key, wish.place, picture, seconds, wish.settings)
+
+
+def _first_frame(learnt: LearntScene, own: Theta) -> np.ndarray:
+    """What the view shows at the start [S, S, 3]."""
+    simulation = properties.with_properties(own, learnt.unknowns, learnt.simulation)
+    timing = dataclasses.replace(learnt.view.timing, num_frames=1, groups=1)
+    clip = film_motion(simulation, learnt.view.replace(timing=timing))
+    return np.clip(0.5 + 0.5 * np.asarray(clip.video[0]), 0.0, 1.0)
