@@ -88,6 +88,7 @@ DAMPED = {"rpic_damping": 0.4, "velocity_scale": 0.9}
         pytest.param(("neo_hookean",), {"pic_damping": 1.0}, marks=pytest.mark.slow),
         pytest.param(("metal", "snow", "sand"), {}, marks=pytest.mark.slow),
         pytest.param(("hencky", "foam", "plasticine"), {}, marks=pytest.mark.slow),
+        pytest.param(("viscoelastic",), {}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
