@@ -26,7 +26,7 @@ def test_a_shape_is_one_piece_of_side_two_at_most(name):
 
 
 @pytest.mark.parametrize(
-    "scene, name, held", [("plant_swaying", "plant", 0.5), ("cord_hanging", "cord", 0.25)]
+    "scene, name, held", [("plant_swaying", "plant", 0.5), ("cord_hanging", "cord", 0.22)]
 )
 def test_scenes_for_a_shape_hold_the_part_that_they_are_to_hold(scene, name, held):
     scene = read_scene_file(scene)
@@ -34,7 +34,7 @@ def test_scenes_for_a_shape_hold_the_part_that_they_are_to_hold(scene, name, hel
     x = np.asarray(setup.state.x)
     (pin,) = [one for one in scene.boundaries if type(one).__name__ == "Pin"]
     is_held = np.all(np.abs(x - np.array(pin.point)) < pin.size, -1)
-    assert 0.5 * held < is_held.mean() < 1.5 * held
+    assert abs(is_held.mean() - held) < 0.03
     # All of what is held is on one side of the rest: the pot below the plant, the rose above.
     heights = x[is_held, 2], x[~is_held, 2]
     assert np.median(heights[0]) < heights[1].min() or heights[0].min() > heights[1].max()
