@@ -1,7 +1,8 @@
 r"""Shows splats, meshes and random people: videos from all sides or along a path, stills, pictures.
 
 --show is a splat file (.ply, .compressed.ply, .spz, .splat) or a mesh (.obj, .glb, .ply), told
-apart by its content. The camera finds the subject by itself and turns around it. Into --out go
+apart by its content, or a made-up shape: ball, cube, plant, cord. The camera finds the subject by
+itself and turns around it. Into --out go
 
   video.mp4     the scene from all sides, or along --cameras, or as --trajectory moves it
   frames.png    some of its frames, for a look without a player

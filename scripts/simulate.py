@@ -1,10 +1,11 @@
 r"""Moves splats by physics: a scene file says of what they are and what happens to them.
 
 --scene is a JSON file: PhysGaussian's and DreamPhysics' run as they are; ours, marked by "units":
-"SI", may hold several materials, wind, moving balls, pins, forces and dragged handles. Four
-scenes come along, by name: ball_drop, flowers_in_wind, head, playbot_dropped (they lie in
-sim/data/scenes/). --splats is a splat file (.ply, .compressed.ply, .spz, .splat), or the
-name of a made-up shape: ball, cube. Into --out go
+"SI", may hold several materials, wind, moving balls, pins, forces and dragged handles. Some
+scenes come along, by name: ball_drop, cord_hanging, flowers_in_wind, head, plant_swaying,
+playbot_dropped, putty_drop, sway (they lie in sim/data/scenes/). --splats is a splat file (.ply,
+.compressed.ply, .spz, .splat), or the name of a made-up shape: ball, cube, plant, cord. Into --out
+go
 
   video.mp4        the motion in real time
   frames.png       some of its frames, for a look without a player
@@ -19,6 +20,7 @@ Examples:
   python -m scripts.simulate --splats=flowers.ply --scene=flowers_in_wind
   python -m scripts.simulate --splats=playbot.ply --scene=playbot_dropped
   python -m scripts.simulate --splats=ball --scene=ball_drop --frames=40
+  python -m scripts.simulate --splats=plant --scene=plant_swaying
   python -m scripts.simulate --splats=ficus.ply --scene=ficus_config.json --azimuth=40
 
 An azimuth of zero looks at the front, as in `render`. Exit status: 0 done; 2 bad input; 1 when the
@@ -40,7 +42,7 @@ from sim.scene_io import read_scene_file
 from sim.simulation import ReadyScene, gaussians_at, make_simulation
 from sim.trajectory_io import write_trajectory
 
-_SPLATS = flags.DEFINE_string("splats", None, "Splats, or ball or cube.", required=True)
+_SPLATS = flags.DEFINE_string("splats", None, "Splats, or a made-up shape.", required=True)
 _SCENE = flags.DEFINE_string("scene", None, "Scene file, or the name of one.", required=True)
 _OUT = flags.DEFINE_string("out", "out/simulate", "Folder to write.")
 _FRAMES = flags.DEFINE_integer("frames", None, "Frames to simulate; the scene's by default.", 1)

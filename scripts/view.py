@@ -1,9 +1,10 @@
 r"""Shows splats, meshes and moving scenes in the browser, on this machine only.
 
 --show takes one or several files: splats (.ply, .compressed.ply, .spz, .splat), meshes (.obj, .glb,
-.ply), and the made-up shapes ball and cube. The page turns with the left button, shifts with the
-right one and zooms with the wheel. With --trajectory a slider moves the first splat scene through
-time, and "Play" does in real time, leaving out frames where the machine is too slow for them all.
+.ply), and the made-up shapes ball, cube, plant and cord. The page turns with the left button,
+shifts with the right one and zooms with the wheel. With --trajectory a slider moves the first splat
+scene through time, and "Play" does in real time, leaving out frames where the machine is too slow
+for them all.
 The button "Save a still" has our own renderer draw what the page shows, into --out, with the
 colours as they depend on the view.
 

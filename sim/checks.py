@@ -107,7 +107,7 @@ def kinetic_energy(mass: jax.Array, v: jax.Array, C: jax.Array, dx: float) -> ja
 def elastic_energy(
     F: jax.Array, history: jax.Array, volume: jax.Array, material: Material
 ) -> jax.Array:
-    """Stored energy [] of particles, by the law of each run, joules."""
+    """Stored energy [] of particles with F [N, 3, 3] and history [N, H], joules, run by run."""
     mu, lam = lame_parameters(material)
     known = {"mu": mu, "lam": lam}
     total, start = jnp.zeros((), F.dtype), 0
@@ -120,7 +120,8 @@ def elastic_energy(
             key: jnp.broadcast_to(jnp.asarray(value, F.dtype), volume.shape)[run]
             for key, value in values.items()
         }
-        density = law.energy(_lanes(F[run]), p, history[run])
+        remembered = tuple(history[run, i] for i in range(law.num_history))
+        density = law.energy(_lanes(F[run]), p, remembered)
         total += jnp.sum(volume[run] * density)
     if start != len(F):
         raise ValueError(f"expected laws of {len(F)} particles, found {start}")

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from sim.constitutive import LAWS
+
 
 @struct.dataclass
 class Material:
@@ -26,8 +28,15 @@ class Material:
     friction_angle: jax.Array = 0.44  # sand, radians
     plastic_viscosity: jax.Array = 0.0  # foam, Pa s
     viscosity: jax.Array = 0.0  # fluid, Pa s
+    branch_ratio: jax.Array = 1.0  # viscoelastic: of the branch's moduli to those of equilibrium
+    branch_viscosity: jax.Array = 0.0  # viscoelastic, Pa s; relaxes within this / the branch's mu
     critical_compression: jax.Array = 0.025  # snow
     critical_stretch: jax.Array = 0.0075  # snow
+
+    @property
+    def num_history(self) -> int:
+        """How many numbers the laws remember of a particle; at least one."""
+        return max([1, *(LAWS[name].num_history for name, _ in self.laws)])
 
 
 def lame_parameters(material: Material) -> tuple[jax.Array, jax.Array]:

@@ -44,7 +44,7 @@ class MpmState:
     v: jax.Array  # [N, 3] m/s
     C: jax.Array  # [N, 3, 3] 1/s, velocity gradient (APIC's affine matrix)
     F: jax.Array  # [N, 3, 3] elastic deformation gradient
-    history: jax.Array  # [N] what the law remembers of plastic flow; zero at the start
+    history: jax.Array  # [N, H] what the laws remember; H the most that one of them does
     volume: jax.Array  # [N] m^3, at rest
     time: jax.Array  # [] seconds
     out_of_grid: jax.Array  # [] bool: a particle has left the grid, or is not finite
@@ -59,15 +59,20 @@ class MpmConfig:
     chunk: int | None = None  # particles of a chunk; None: what suits the device
 
 
-def initial_state(x: jax.Array, volume: jax.Array, v: jax.Array | float = 0.0) -> MpmState:
-    """Returns particles at x [N, 3], undeformed, with velocities v [N, 3] or [3]."""
+def initial_state(
+    x: jax.Array, volume: jax.Array, v: jax.Array | float = 0.0, num_history: int = 1
+) -> MpmState:
+    """Returns particles at x [N, 3], undeformed, with velocities v [N, 3] or [3].
+
+    `num_history` is the material's; one number is enough for all laws but "viscoelastic".
+    """
     eye = jnp.eye(3, dtype=x.dtype)
     return MpmState(
         x=x,
         v=jnp.broadcast_to(jnp.asarray(v, x.dtype), x.shape),
         C=jnp.zeros((len(x), 3, 3), x.dtype),
         F=jnp.broadcast_to(eye, (len(x), 3, 3)),
-        history=jnp.zeros(len(x), x.dtype),
+        history=jnp.zeros((len(x), num_history), x.dtype),
         volume=jnp.broadcast_to(jnp.asarray(volume, x.dtype), len(x)),
         time=jnp.zeros((), x.dtype),
         out_of_grid=jnp.zeros((), bool),
@@ -217,7 +222,7 @@ def _segment(
         _order(state.x[start : start + size], start, chunk, config.grid) for _, start, size in runs
     ]
     laws = tuple(name for name, _, _ in runs)
-    lanes = tuple(_pack(state, order) for order in orders)
+    lanes = tuple(_pack(state, order, name) for name, order in zip(laws, orders, strict=True))
     properties = tuple(
         _properties(state, material, order, name, size)
         for name, (_, _, size), order in zip(laws, runs, orders, strict=True)
@@ -271,11 +276,17 @@ def _order(x: jax.Array, start: int, chunk: int, grid: GridConfig) -> jax.Array:
     return jnp.concatenate([order, fill]).reshape(num_chunks, chunk)
 
 
-def _pack(state: MpmState, order: jax.Array) -> Lanes:
+def _pack(state: MpmState, order: jax.Array, law: str) -> Lanes:
+    count = LAWS[law].num_history
+    if state.history.shape[1] < count:
+        found = state.history.shape[1]
+        raise ValueError(f"expected {count} numbers of history for {law}, found {found}")
+
     def rows(values):
         return values.reshape(len(values), -1)[order].swapaxes(1, 2)
 
-    return Lanes(rows(state.x), rows(state.v), rows(state.C), rows(state.F), state.history[order])
+    history = tuple(state.history[order, i] for i in range(count))
+    return Lanes(rows(state.x), rows(state.v), rows(state.C), rows(state.F), history)
 
 
 def _properties(state, material: Material, order, name: str, size: int) -> Properties:
@@ -313,25 +324,27 @@ def _unpack(state, lanes, orders, runs, time, grid: GridConfig) -> MpmState:
         [order.reshape(-1)[:size] for order, (_, _, size) in zip(orders, runs, strict=True)]
     )
 
-    def join(name):
-        parts = []
-        for group, (_, _, size) in zip(lanes, runs, strict=True):
-            values = getattr(group, name)
-            values = values.swapaxes(1, 2) if values.ndim == 3 else values
-            parts.append(values.reshape(-1, *values.shape[2:])[:size])
-        old = getattr(state, name)
+    def history(group):
+        rest = state.history.shape[1] - len(group.history)
+        return jnp.stack([*group.history, *[jnp.zeros_like(group.x[:, 0])] * rest], 1)
+
+    def join(old, values):
+        parts = [
+            each.swapaxes(1, 2).reshape(-1, each.shape[1])[:size]
+            for each, (_, _, size) in zip(values, runs, strict=True)
+        ]
         joined = jnp.concatenate(parts).reshape(old.shape)
         return jnp.zeros_like(old).at[order].set(joined, unique_indices=True)
 
-    x = join("x")
+    x = join(state.x, [group.x for group in lanes])
     low, high = 0.5 * grid.dx, (grid.num_nodes - MARGIN + 1.5) * grid.dx
     is_inside = jnp.all((x >= low) & (x < high))  # not so for NaN
     return state.replace(
         x=x,
-        v=join("v"),
-        C=join("C"),
-        F=join("F"),
-        history=join("history"),
+        v=join(state.v, [group.v for group in lanes]),
+        C=join(state.C, [group.C for group in lanes]),
+        F=join(state.F, [group.F for group in lanes]),
+        history=join(state.history, [history(group) for group in lanes]),
         time=time,
         out_of_grid=state.out_of_grid | ~is_inside,
     )

@@ -144,7 +144,7 @@ def prepare(
         if scene.filling.visualize:
             gaussians, owner = _draw_filled(gaussians, placement, x, owner)
     volumes = _volumes(material.laws, x, dx)
-    state = _rest_state(scene, x, volumes)
+    state = _rest_state(scene, x, volumes, material.num_history)
     rest = out_of_box(placement, state.x)
     spacing = float(np.median(volumes)) ** (1 / 3) / scale
     gaussians, pieces, followers = _cut(gaussians, owner, is_follower, spacing, notes)
@@ -360,9 +360,10 @@ def _volumes(laws: tuple[tuple[str, int], ...], x: np.ndarray, dx: float) -> np.
     return volumes
 
 
-def _rest_state(scene: SceneFile, x: np.ndarray, volumes: np.ndarray) -> MpmState:
+def _rest_state(scene: SceneFile, x: np.ndarray, volumes: np.ndarray, num_history: int) -> MpmState:
     v = np.asarray(scene.velocity) + np.cross(scene.angular_velocity, x - np.asarray(scene.centre))
-    return initial_state(*(jnp.asarray(values, jnp.float32) for values in (x, volumes, v)))
+    x, volumes, v = (jnp.asarray(values, jnp.float32) for values in (x, volumes, v))
+    return initial_state(x, volumes, v, num_history)
 
 
 def _draw_filled(

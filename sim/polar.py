@@ -225,6 +225,14 @@ def frame_of(F: Matrix) -> Frame:
     return Frame(U, V, stage(_diagonal)(U, FV), stage(_off_diagonal)(U, FV))
 
 
+def frame_of_symmetric(S: Matrix) -> Frame:
+    """`frame_of` a symmetric matrix by its eigenvectors, U and V in one: less work."""
+    xx, xy, xz, _, yy, yz, _, _, zz = (jax.lax.stop_gradient(s) for s in S)
+    U = _eigenvectors([xx, yy, zz, yz, xz, xy])
+    SU = stage(multiply)(S, U)
+    return Frame(U, U, stage(_diagonal)(U, SU), stage(_off_diagonal)(U, SU))
+
+
 def _diagonal(a, b):
     """The diagonal of a^T b."""
     return [a[i] * b[i] + a[3 + i] * b[3 + i] + a[6 + i] * b[6 + i] for i in range(3)]

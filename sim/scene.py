@@ -15,7 +15,7 @@ from sim.scene_conditions import BoundaryCondition
 
 MATERIALS = (
     *("jelly", "metal", "sand", "foam", "snow", "plasticine"),
-    *("neo_hookean", "hencky", "fluid"),
+    *("neo_hookean", "hencky", "fluid", "viscoelastic"),
 )
 SURFACES = ("sticky", "slip", "separate", "cut")
 
@@ -34,6 +34,8 @@ class SceneMaterial:
     friction_angle: float = 0.4363323129985824  # radians: 25 degrees
     plastic_viscosity: float = 0.0  # Pa s
     viscosity: float = 0.0  # Pa s
+    branch_ratio: float = 1.0
+    branch_viscosity: float = 0.0  # Pa s
     critical_compression: float = 0.025
     critical_stretch: float = 0.0075
 

@@ -151,7 +151,8 @@ def _read_material(entries: Entries, base: SceneMaterial | None) -> SceneMateria
         defaults = {"youngs_modulus": 1e5, "poisson_ratio": 0.4, "density": 200.0}
         own = {key: defaults[key] if value is None else value for key, value in own.items()}
     if not is_box_of_theirs:
-        for key in ("yield_stress", "softening", "plastic_viscosity"):
+        others = ("yield_stress", "softening", "plastic_viscosity")
+        for key in (*others, "branch_ratio", "branch_viscosity"):
             own[key] = entries.number(key, "not negative", None)
         degrees = entries.number("friction_angle", "angle", None)
         own["friction_angle"] = None if degrees is None else math.radians(degrees)
@@ -167,6 +168,8 @@ def _read_material(entries: Entries, base: SceneMaterial | None) -> SceneMateria
         found = dataclasses.replace(base, law=law, **given)
     if entries.is_si and law in _YIELDING and not found.yield_stress:
         entries.refuse("yield_stress", f"a positive number for {law}", found.yield_stress)
+    if law == "viscoelastic" and not found.branch_viscosity:
+        entries.refuse("branch_viscosity", f"a positive number for {law}", 0)
     return found
 
 

@@ -36,7 +36,7 @@ class Lanes(NamedTuple):
     v: jax.Array  # [K, 3, B] m/s
     C: jax.Array  # [K, 9, B] 1/s, row major
     F: jax.Array  # [K, 9, B] row major
-    history: jax.Array  # [K, B]
+    history: tuple[jax.Array, ...]  # [K, B] each, as many as the law remembers
 
 
 class Properties(NamedTuple):
@@ -273,7 +273,7 @@ def _p2g_transposed(law, config, grid_bar, dt, chunk):
         v=_stack(*v_bar),
         C=_stack(*C_bar),
         F=F_bar + _stack(*F_bar2),
-        history=history_bar + history_bar2,
+        history=jax.tree.map(jnp.add, history_bar, history_bar2),
     )
     parameters_bar = jax.tree.map(jnp.add, parameters_bar, props_bar.parameters)
     return group_bar, props_bar._replace(parameters=parameters_bar)

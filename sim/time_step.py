@@ -9,7 +9,8 @@ omega of matter on the grid. With quadratic splines a particle's velocity gradie
 than omega^2 = 4 / dx^2 * (3 lambda + 2 mu) / rho allows (uniform compression is the stiffest
 motion, 3 lambda + 2 mu = 3 K). Hence dt <= dx / sqrt(3 K / rho): sharp for a particle alone, and
 what PhysGaussian's own ficus keeps with 6 % to spare. Viscous stress 2 eta D adds the damping rate
-gamma = 4 / dx^2 * 2 eta / rho, and dt^2 omega^2 + 2 dt gamma <= 4.
+gamma = 4 / dx^2 * 2 eta / rho, and dt^2 omega^2 + 2 dt gamma <= 4. A Maxwell branch is a spring
+beside the first until it relaxes: its moduli are added.
 
 The bound is that of small strains; what is pressed together gets stiffer. A substep that is chosen
 here stays at `CFL` of it. (Sun, Shinar and Schroeder 2020 derive bounds of the kind for MPM.)
@@ -74,7 +75,10 @@ def _largest_dt(material: Material, dx: float, speed: float, is_at_rest: bool) -
     shear, lam = lame_parameters(material)
     modulus = np.asarray(3.0 * lam + 2.0 * shear, np.float64)
     factor = [1.0 if is_at_rest else LAWS[law].speed ** 2 for law, _ in material.laws]
-    modulus = modulus * np.repeat(factor, [count for _, count in material.laws])
+    has_branch = ["branch_ratio" in LAWS[law].parameters for law, _ in material.laws]
+    counts = [count for _, count in material.laws]
+    share = np.repeat(has_branch, counts) * np.asarray(material.branch_ratio, np.float64)
+    modulus = modulus * np.repeat(factor, counts) * (1.0 + share)
     density = np.asarray(material.density, np.float64)
     omega = 2.0 / dx * np.sqrt(modulus / density)
     gamma = 8.0 / dx**2 * np.asarray(jnp.asarray(material.viscosity), np.float64) / density

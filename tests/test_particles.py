@@ -510,6 +510,13 @@ def test_the_bound_of_viscous_matter():
     assert both**2 * omega**2 + 2 * both * 8 * 50 / (100 * 0.01) == pytest.approx(4, rel=1e-4)
 
 
+def test_a_branch_counts_as_the_spring_that_it_is_at_first():
+    stiff = largest_dt(jelly(3e5), 0.1)
+    both = jelly(law="viscoelastic", branch_ratio=2.0, branch_viscosity=1e9)
+    assert largest_dt(both, 0.1) == pytest.approx(stiff, rel=1e-5)
+    assert largest_dt(both.replace(laws=(("jelly", 1),)), 0.1) > 1.7 * stiff
+
+
 def test_the_stiffest_and_lightest_particle_decides():
     mixed = Material(
         laws=(("jelly", 3),),

@@ -189,6 +189,8 @@ def test_our_own_keys(tmp_path):
             "friction_angle": 45,
             "viscosity": 3,
             "plastic_viscosity": 2,
+            "branch_ratio": 1.5,
+            "branch_viscosity": 70,
             "critical_compression": 0.1,
             "critical_stretch": 0.2,
             "camera": {"azimuth": 10, "elevation": 20, "extent": 0.5, "zoom": 2},
@@ -199,6 +201,7 @@ def test_our_own_keys(tmp_path):
     assert scene.frame_num == 50 and scene.up == "y"
     assert scene.material.friction_angle == pytest.approx(math.pi / 4)
     assert (scene.material.viscosity, scene.material.plastic_viscosity) == (3, 2)
+    assert (scene.material.branch_ratio, scene.material.branch_viscosity) == (1.5, 70)
     assert (scene.material.critical_compression, scene.material.critical_stretch) == (0.1, 0.2)
     camera = scene.camera
     assert (camera.azimuth, camera.elevation, camera.extent, camera.zoom) == (10, 20, 0.5, 2)
@@ -420,13 +423,13 @@ def test_null_counts_as_not_given(tmp_path):
 
 @pytest.mark.parametrize("law", MATERIALS)
 def test_every_material_is_known_to_both_dialects(tmp_path, law):
-    assert read(tmp_path, {"material": law}).material.law == law
+    needed = {"branch_viscosity": 5.0} if law == "viscoelastic" else {"yield_stress": 5.0}
+    assert read(tmp_path, {"material": law} | needed).material.law == law
     keys = {"material": law, "units": "SI"}
-    assert read(tmp_path, keys | {"yield_stress": 5.0}).material.law == law
-    if law in ("metal", "foam", "plasticine"):  # they would flow at once
-        with pytest.raises(
-            ValueError, match=f"expected a positive number for {law} as yield_stress"
-        ):
+    assert read(tmp_path, keys | needed).material.law == law
+    if law in ("metal", "foam", "plasticine", "viscoelastic"):  # they would flow at once
+        what = f"expected a positive number for {law} as {next(iter(needed))}, found 0"
+        with pytest.raises(ValueError, match=what):
             read(tmp_path, keys)
 
 

@@ -29,6 +29,8 @@ def some(law, seed, num_chunks=2, size=16, dtype=np.float64):
         "friction_angle": np.full(shape, 0.5),
         "plastic_viscosity": np.full(shape, 2.0),
         "viscosity": np.full(shape, 3.0),
+        "branch_ratio": np.full(shape, 0.7),
+        "branch_viscosity": np.full(shape, 0.1),
         "softening": np.full(shape, 0.1),
         "critical_compression": np.full(shape, 0.025),
         "critical_stretch": np.full(shape, 0.0075),
@@ -39,7 +41,7 @@ def some(law, seed, num_chunks=2, size=16, dtype=np.float64):
         v=rng.normal(0, 0.5, (num_chunks, 3, size)) - np.array([0, 0, 1.0])[:, None],
         C=rng.normal(0, 3.0, (num_chunks, 9, size)),
         F=eye + rng.normal(0, 0.08, (num_chunks, 9, size)),
-        history=np.zeros(shape),
+        history=(np.zeros(shape),) * LAWS[law].num_history,
     )
     parameters = {name: values[name] for name in LAWS[law].parameters}
     properties = Properties(
@@ -86,6 +88,7 @@ DAMPED = {"rpic_damping": 0.4, "velocity_scale": 0.9}
         pytest.param(("neo_hookean",), {"pic_damping": 1.0}, marks=pytest.mark.slow),
         pytest.param(("metal", "snow", "sand"), {}, marks=pytest.mark.slow),
         pytest.param(("hencky", "foam", "plasticine"), {}, marks=pytest.mark.slow),
+        pytest.param(("viscoelastic",), {}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
