@@ -60,6 +60,21 @@ def write_video(
     return count
 
 
+def frame_seconds(path: str | os.PathLike) -> float:
+    """Returns the mean time between the frames of a video, seconds.
+
+    Raises:
+      ValueError: when `path` is no file that ffmpeg decodes.
+    """
+    if not pathlib.Path(path).is_file():
+        raise ValueError(f"expected a video file, found nothing at {path}")
+    try:
+        count, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
+    except RuntimeError:
+        raise ValueError(f"expected a video, found something else in {path}") from None
+    return seconds / count
+
+
 def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     """Yields the frames of a video as uint8 [H, W, 3].
 

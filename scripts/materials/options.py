@@ -37,11 +37,11 @@ SETTINGS = {
     ("default", "svd"): Settings(
         14, guidance=3.0, pairs=2, sigma_range=(2.0, 30.0), resolution=256
     ),
-    ("default", "reference"): Settings(24, resolution=96),
+    ("default", "reference"): Settings(12, resolution=64),
     ("paper", "motion"): Settings(8, 8, **_PAPER),
     ("paper", "modelscope"): Settings(16, 8, sigma_range=_CHAIN, resolution=256, **_PAPER),
     ("paper", "svd"): Settings(25, 3, sigma_range=_CHAIN, resolution=256, **_PAPER),
-    ("paper", "reference"): Settings(24, resolution=96),
+    ("paper", "reference"): Settings(12, resolution=64),
 }
 PRESETS = ("default", "paper")
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from render import video_io
 from render.image import resize
-from render.video_io import read_video
 from sim.trajectory_io import read_trajectory
 
 
@@ -19,7 +19,7 @@ class Reference(NamedTuple):
 
 
 def read_reference(
-    path: str, num_frames: int, size: int, frame_seconds: float, num_gaussians: int
+    path: str, num_frames: int, size: int, frame_seconds: float | None, num_gaussians: int
 ) -> Reference:
     """Reads a film (.mp4 and its like) or a trajectory (.npz), thinned to at most `num_frames`.
 
@@ -27,7 +27,7 @@ def read_reference(
       path: of the file.
       num_frames: T at most; every second or third frame is taken where there are more.
       size: S, pixels per side of the clip; films that are not square are refused.
-      frame_seconds: between the frames of a film; a trajectory says its own.
+      frame_seconds: between the frames of a film, if it does not say so itself.
       num_gaussians: of the splats that move.
 
     Raises:
@@ -39,6 +39,7 @@ def read_reference(
         is_video = False
     else:
         values, is_video = _read_film(path, size), True
+        frame_seconds = frame_seconds or video_io.frame_seconds(path)
     every = -(-(len(values) - 1) // (num_frames - 1)) if len(values) > 1 else 1
     values = values[::every]
     if len(values) < 2:
@@ -48,7 +49,7 @@ def read_reference(
 
 def _read_film(path: str, size: int) -> np.ndarray:
     frames = []
-    for frame in read_video(path):
+    for frame in video_io.read_video(path):
         height, width, _ = frame.shape
         if height != width or height < size:
             raise ValueError(

@@ -92,7 +92,7 @@ def make_task(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot:
     corner = functools.partial(_corner, names=wish.learn, bounds=bounds)
     reference = None
     if wish.kind == "reference":
-        reference = _read_reference(wish, ready, splats)
+        reference = _read_reference(wish, splats)
         clips = clips._replace(frame_seconds=reference.frame_seconds)
     if family is not None:
         likeness, labels = make_likeness(ready, family, clips, corner), family.log10_range
@@ -121,12 +121,12 @@ def suited_family(ready: ReadyScene) -> Family:
     return FAMILIES["stalk" if high > _SLENDER * max(wide, deep) else "block"]
 
 
-def _read_reference(wish: Wish, ready: ReadyScene, splats: SplatsShown) -> Reference:
+def _read_reference(wish: Wish, splats: SplatsShown) -> Reference:
     return references_io.read_reference(
         wish.place,
         wish.settings.frames,
         wish.settings.resolution,
-        wish.frame_seconds or ready.scene.frame_dt,
+        wish.frame_seconds,
         len(splats.gaussians.means),
     )
 
