@@ -44,7 +44,7 @@ from sim.coarse import make_coarse
 from sim.play import MAX_PARTICLES, Play
 from sim.scene_io import read_scene_file
 
-_SHOW = flags.DEFINE_list("show", None, "Splats and meshes, or ball or cube.", required=True)
+_SHOW = flags.DEFINE_list("show", None, "Splats, meshes and made-up shapes.", required=True)
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the first splats move, .npz.")
 _SCENE = flags.DEFINE_string("scene", None, "Scene file: the first splats are matter.")
 _MAX_PARTICLES = flags.DEFINE_integer("max_particles", MAX_PARTICLES, "Of --scene.", 1)

@@ -71,7 +71,8 @@ def run(name, F, C=None, history=0.0, **changed):
 def histories(name, values=0.0, dtype=np.float64):
     """As many numbers as the law remembers, all alike or in rows."""
     count = LAWS[name].num_history
-    return tuple(jnp.asarray(np.broadcast_to(values, (count, COUNT)), dtype))
+    rows = np.broadcast_to(values, (count, COUNT)) if count else ()
+    return tuple(jnp.asarray(row, dtype) for row in rows)
 
 
 @functools.cache
