@@ -31,13 +31,13 @@ Examples:
   python -m scripts.learn_material --experiment=ball --out=out/ball
   python -m scripts.learn_material --splats=ball --scene=ball_drop --prior=drop --regions=2
 
---splats is a splat file or a shape: ball, cube and the like. --scene is a scene file or the name of
+--splats is a splat file or a shape: ball, cube, plant, cord. --scene is a scene file or the name of
 one; without it the splats are held at their foot and hit once. --learn names properties:
 youngs_modulus, poisson_ratio, density, yield_stress, friction_angle, viscosity, plastic_viscosity,
-velocity. --regions: 1 for all matter; a number, of clusters; boxes, the scene file's; field, a
-value for every particle. --start: what the search starts from, times the scene's own value.
---preset=paper has the paper's settings: groups of frames, one substep that is differentiated,
-guidance 100, its update; they are there to compare with.
+branch_viscosity, velocity. --regions: 1 for all matter; a number, of clusters; boxes, the scene
+file's; field, a value for every particle. --start: what the search starts from, times the scene's
+own value. --preset=paper has the paper's settings: groups of frames, one substep that is
+differentiated, guidance 100, its update; they are there to compare with.
 
 The small priors know clips of slender things that stand, were hit and sway (`stalk`), of broad ones
 (`block`), and of things that are dropped (`drop`); without --prior the shape decides. What they
@@ -56,10 +56,10 @@ from absl import flags
 
 from models.diffusion.guidance import WEIGHTS
 from render import files_io
-from scripts.materials import answer, figure, films, options, search, task
+from scripts.materials import answer, figure, films, options, quest, search
 from scripts.materials.answer import Descent
 from scripts.materials.options import Settings
-from scripts.materials.task import Task, Wish
+from scripts.materials.quest import Quest, Wish
 from scripts.shell import command, scenes, stopping
 from scripts.shell.settings import write_settings
 from scripts.shell.shown import read_splats
@@ -118,7 +118,7 @@ def main() -> None:
     wish = _wish(experiment, splats.up)
     out = command.writable_folder(_OUT.value)
     scene = read_scene_file(scene_name or _STANDING)
-    made = task.make_task(wish, scene, splats, stands_on_foot=scene_name is None)
+    made = quest.make_quest(wish, scene, splats, stands_on_foot=scene_name is None)
     command.say(f"{len(made.scene.simulation.state.x)} particles, {made.scene.view.timing}")
     with stopping.noted() as stop:
         report, pairs, clips = _search(out, wish, made, stop)
@@ -209,7 +209,7 @@ def _settings(kind: str) -> Settings:
 
 
 def _search(
-    out: pathlib.Path, wish: Wish, made: Task, stop: stopping.Stop
+    out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop
 ) -> tuple[dict[str, Any], list[tuple[Theta, Theta]], list[np.ndarray]]:
     """Searches; returns the report, starts and ends, and clips to look at."""
     is_scalar = wish.learn == ("youngs_modulus",) and wish.regions == "1"
@@ -223,7 +223,7 @@ def _search(
     return _draw_curve(out, wish, made, stop)
 
 
-def _draw_curve(out: pathlib.Path, wish: Wish, made: Task, stop: stopping.Stop):
+def _draw_curve(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop):
     shift = made.likeness.shift
     labels = np.linspace(*made.labels, _VALUES.value)
     scan = search.scan_scene(made.likeness, labels, stop)
@@ -244,7 +244,7 @@ def _draw_curve(out: pathlib.Path, wish: Wish, made: Task, stop: stopping.Stop):
     return report, pairs, films.clips_of(scan, report["label"])
 
 
-def _descend(out: pathlib.Path, wish: Wish, made: Task):
+def _descend(out: pathlib.Path, wish: Wish, made: Quest):
     settings = wish.settings
     how = MaterialTraining(settings.iterations, settings.rate, settings.rule)
     if settings.rule != "log" and wish.regions == "field":
@@ -254,12 +254,12 @@ def _descend(out: pathlib.Path, wish: Wish, made: Task):
     for factor, start in zip(wish.starts, made.starts, strict=True):
         folder = out / (f"descent_{factor:g}" if len(wish.starts) > 1 else "descent")
         wanted = {"wish": dataclasses.replace(wish, how={}), "factor": factor, "training": how}
-        ends.append(search.descend(folder, key, start, made.scene, made.judge, how, wanted))
+        ends.append(search.descend(key, folder, start, made.scene, made.judge, how, wanted))
     report = answer.of_descents(ends, made.scene, made.labels, made.likeness.shift)
     return report, _pairs(made, ends), _clips_at(made, ends[0].theta)
 
 
-def _match(made: Task, stop: stopping.Stop):
+def _match(made: Quest, stop: stopping.Stop):
     see = matching.observe_video if made.reference.is_video else matching.observe_places
     observe, found = see(made.scene), []
     for start in made.starts:
@@ -279,11 +279,11 @@ def _match(made: Task, stop: stopping.Stop):
     return report, _pairs(made, found), _clips_at(made, found[0].theta)
 
 
-def _pairs(made: Task, ends: list[Descent] | list[Match]) -> list[tuple[Theta, Theta]]:
+def _pairs(made: Quest, ends: list[Descent] | list[Match]) -> list[tuple[Theta, Theta]]:
     return [(start, end.theta) for start, end in zip(made.starts, ends, strict=True)]
 
 
-def _clips_at(made: Task, end: Theta) -> list[np.ndarray]:
+def _clips_at(made: Quest, end: Theta) -> list[np.ndarray]:
     """Clips at the first start and where it led."""
     return [
         np.asarray(
@@ -296,7 +296,7 @@ def _clips_at(made: Task, end: Theta) -> list[np.ndarray]:
     ]
 
 
-def _film(out: pathlib.Path, made: Task, pairs: list[tuple[Theta, Theta]]) -> None:
+def _film(out: pathlib.Path, made: Quest, pairs: list[tuple[Theta, Theta]]) -> None:
     num_frames = _FILM_FRAMES.value or made.ready.scene.frame_num
     mover = films.Mover(made.ready, made.scene.unknowns, num_frames)
     size = scenes.picture_size(_SIZE.value)

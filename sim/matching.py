@@ -2,8 +2,8 @@
 
 Least squares in a few coordinates, by Levenberg and Marquardt with the exact Jacobian that forward
 mode gives. What swings has many local minima in stiffness: a clip that is out of step by a whole
-period looks right in places. So the first key frames are fitted before the later ones, as no
-start is out of step in the beginning.
+period looks right in places, and so does a stripe that lies on its neighbour. So the first key
+frames are fitted before the later ones, and coarse pictures before fine ones.
 
 This is what PhysDreamer (Zhang et al. 2024) does with a video that a network made up, there by
 gradient descent; and the control that says how much a clip can tell of a stiffness at all.
@@ -29,11 +29,12 @@ from sim.simulation import roll_clip
 # What is seen at coordinates: values [T, ...], derivatives [P, T, ...], whether the clip failed.
 Observe = Callable[[Theta], tuple[jax.Array, jax.Array, jax.Array]]
 
-_HORIZONS = (0.4, 0.7, 1.0)  # shares of the key frames that are fitted, one after the other
+# Shares of the key frames that are fitted one after the other, pixels in one, and the step in
+# coordinates that ends it.
+_STAGES = ((0.4, 4, 0.03), (0.7, 2, 0.03), (1.0, 1, 1e-3))
 _LONGEST = 0.4  # of a step, coordinates
 _DAMPING = 1e-3  # at the start, of the normal matrix' diagonal
 _MOST_DAMPING = 1e6
-_STILL = 1e-3  # coordinates: a step that is shorter ends a horizon
 
 
 class Match(NamedTuple):
@@ -100,45 +101,60 @@ def match(
       seen: [T, ...], as `observe` gives values.
       theta: to start from.
       scene: whose unknowns bound them.
-      steps: most evaluations for each horizon.
+      steps: most evaluations for each stage.
       advance: is called after each evaluation.
       is_stopped: is asked before each.
     """
-    seen = np.asarray(seen, np.float64)
     evaluations, converged = 0, False
-    for share in _HORIZONS:
-        length = max(2, round(share * len(seen)))
-        theta, cost, converged, used = _fit(
-            observe, seen, theta, scene, length, steps, advance, is_stopped
-        )
+    for share, pixels, still in _STAGES:
+        stage = _Stage(max(2, round(share * len(seen))), pixels, still, steps)
+        theta, cost, converged, used = _fit(observe, seen, theta, scene, stage, advance, is_stopped)
         evaluations += used
     return Match(theta, cost, converged, evaluations)
 
 
-def _fit(observe, seen, theta, scene, length, steps, advance, is_stopped):
-    """Levenberg and Marquardt on the first `length` key frames."""
+class _Stage(NamedTuple):
+    length: int  # key frames
+    pixels: int  # of a side, that count as one
+    still: float  # coordinates: a shorter step ends it
+    steps: int
+
+
+def _fit(observe, seen, theta, scene, stage, advance, is_stopped):
+    """Levenberg and Marquardt on the first key frames, as coarse as a stage has them."""
+
+    def part(values):
+        values = np.asarray(values[: stage.length], np.float64)
+        if values.ndim < 4 or stage.pixels == 1:
+            return values.ravel()
+        length, height, width, channels = values.shape
+        n = stage.pixels
+        values = values[:, : height // n * n, : width // n * n]
+        return values.reshape(length, height // n, n, width // n, n, channels).mean((2, 4)).ravel()
+
+    wanted = part(seen)
     flat, unravel = ravel_pytree(theta)
     flat = np.asarray(flat, np.float64)
 
     def look(flat):
         values, slopes, failed = jax.device_get(observe(unravel(jnp.float32(flat))))
         advance()
-        residual = (values[:length].astype(np.float64) - seen[:length]).ravel()
-        J = slopes[:, :length].reshape(len(flat), -1).astype(np.float64)
+        residual = part(values) - wanted
+        J = np.stack([part(slope) for slope in slopes])
         cost = np.inf if failed or not np.isfinite(J).all() else 0.5 * np.mean(residual**2)
         return cost, residual, J
 
     cost, residual, J = look(flat)
     damping, count, converged = _DAMPING, 1, False
-    while count < steps and damping < _MOST_DAMPING and not converged and not is_stopped():
+    while count < stage.steps and damping < _MOST_DAMPING and not converged and not is_stopped():
         if not np.isfinite(cost):
             break
         normal, gradient = J @ J.T, J @ residual
         step = -np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-30), gradient)
-        step *= min(1.0, _LONGEST / np.abs(step).max())
-        wanted = ravel_pytree(bounded(unravel(jnp.float32(flat + step)), scene.unknowns))[0]
-        step = np.asarray(wanted, np.float64) - flat
-        converged = bool(np.abs(step).max() < _STILL)
+        step *= _LONGEST / max(_LONGEST, np.abs(step).max())
+        inside = ravel_pytree(bounded(unravel(jnp.float32(flat + step)), scene.unknowns))[0]
+        step = np.asarray(inside, np.float64) - flat
+        converged = bool(np.abs(step).max() < stage.still)
         new = look(flat + step)
         count += 1
         if new[0] <= cost:

@@ -54,6 +54,7 @@ PROPERTIES = {
     "friction_angle": Property("rad", 0.02, 1.3, 0.2),
     "viscosity": Property("Pa s", 1e-3, 1e5),
     "plastic_viscosity": Property("Pa s", 1e-3, 1e6),
+    "branch_viscosity": Property("Pa s", 1e-3, 1e6),
     "velocity": Property("m/s", -20.0, 20.0, 1.0),
 }
 VELOCITY = "velocity"  # one for all matter: what the scene's own motion starts with, instead of

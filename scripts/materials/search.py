@@ -66,8 +66,8 @@ def find(judge: Judge, scan: Scan, shift: float, wanted: float | None) -> Findin
 
 
 def descend(
-    folder: pathlib.Path,
     key: jax.Array,
+    folder: pathlib.Path,
     start: Theta,
     scene: LearntScene,
     judge: Judge,

@@ -52,7 +52,7 @@ class Wish:
     how: dict[str, Any]  # of `make_simulation`
 
 
-class Task(NamedTuple):
+class Quest(NamedTuple):
     """All that a search needs."""
 
     ready: ReadyScene  # as its file says
@@ -66,7 +66,7 @@ class Task(NamedTuple):
     family: Family | None
 
 
-def make_task(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot: bool) -> Task:
+def make_quest(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot: bool) -> Quest:
     """Makes the scene ready and opens the prior.
 
     Args:
@@ -112,7 +112,7 @@ def make_task(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot:
     starts = [_times(own, factor, unknowns) for factor in wish.starts]
     _check_places(reference, learnt)
     judge = None if reference else _judge(wish, prior, likeness, learnt, own)
-    return Task(ready, likeness, learnt, own, starts, labels, judge, reference, family)
+    return Quest(ready, likeness, learnt, own, starts, labels, judge, reference, family)
 
 
 def suited_family(ready: ReadyScene) -> Family:
