@@ -1,7 +1,8 @@
 r"""Shows what mien does, from one photo to a page to look at.
 
 The head is fitted to the photo and painted with it; then it is made of jelly, held at the neck,
-and poked: sim/data/scenes/head.json says how.
+and poked: sim/data/scenes/head.json says how. A small video prior is asked how stiff "soft" and
+"firm" are, and the head is poked again.
 
 Examples (the first run compiles for about a minute):
 
@@ -19,14 +20,16 @@ from absl import flags
 from skimage import data
 
 from recon import landmarks
-from render import image_io, splat_io
+from render import files_io, image_io
+from scripts.materials.worded import stiffness_by_word
 from scripts.shell import command, filming, head, head_io, stopping
 from scripts.shell.demo_page import demo_page
 from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder, write_document
+from scripts.shell.shown import read_splats
 from sim import motion as motion_lib
 from sim.scene_io import read_scene_file
-from sim.simulation import make_simulation
+from sim.simulation import ReadyScene, make_simulation, with_material
 
 _PHOTO = flags.DEFINE_string("photo", None, "Photo of a face; by default an astronaut's.")
 _OUT = flags.DEFINE_string("out", "out/demo", "Folder to write.")
@@ -36,9 +39,14 @@ _JELLY = "head"  # of the scenes that come along
 _JELLY_PARTICLES = 6000  # half of the preset's: nobody is to wait for a demo
 _AZIMUTHS = (-70, -35, 0, 35, 70)  # degrees, of the stills
 _STILL_SIZE = 512
-_JELLY_FILES = "jelly.mp4", "jelly.jpg"
+_WORDS = ("soft", "firm")
+_FEW_PARTICLES = 700  # whose motion is shown to the prior
+_FILMS = ("jelly", *_WORDS)
+_FILM_FILES = tuple(f"{name}{suffix}" for name in _FILMS for suffix in (".mp4", ".jpg"))
+_MATERIAL = "material.json"
+_CAPTIONS = {"soft": "“soft”", "jelly": "The jelly above, before", "firm": "“firm”"}
 _PAGE = "index.html"
-_LATER = (head_io.TURNTABLE, *_JELLY_FILES, _PAGE)
+_LATER = (head_io.TURNTABLE, *_FILM_FILES, _MATERIAL, _PAGE)
 
 
 def main() -> None:
@@ -57,35 +65,59 @@ def main() -> None:
             names = [path.name for path in folder.iterdir()]
         head_io.write_turntable(out, frames, maker)
     with stopping.keeping(lambda: f"the head in {out}"):
-        write_jelly(out)
-        write_page(out, made, [*names, head_io.TURNTABLE, *_JELLY_FILES])
+        moduli = write_jellies(out)
+        write_page(out, made, moduli, [*names, head_io.TURNTABLE, *_FILM_FILES, _MATERIAL])
     command.say(f"wrote {out / _PAGE}: {head_io.summary(made)}")
 
 
-def write_jelly(folder: pathlib.Path) -> None:
-    """Pokes the head that lies in the folder, and films it."""
+def write_jellies(folder: pathlib.Path) -> dict[str, float]:
+    """Pokes the head that lies in the folder, as its scene has it and as words say, and films it.
+
+    Returns:
+      Young's modulus of each film, pascals.
+    """
     scene = read_scene_file(_JELLY)
-    gaussians = splat_io.read_splats(folder / "splats.ply")
-    ready = make_simulation(scene, gaussians, 0, "y", _JELLY_PARTICLES)
-    with command.progress("jelly", scene.frame_num) as advance:
-        motion = motion_lib.run(ready, scene.frame_num, advance)
+    splats = read_splats(str(folder / "splats.ply"))
+    how = {"seed": 0, "up": "y"}
+    ready = make_simulation(scene, splats.gaussians, max_particles=_JELLY_PARTICLES, **how)
+    write_jelly(folder, "jelly", ready)
+    few = how | {"max_particles": _FEW_PARTICLES}
+    found = stiffness_by_word(scene, splats, _WORDS, few)
+    files_io.write_json(folder / _MATERIAL, found)
+    moduli = {"jelly": scene.material.youngs_modulus}
+    for word, report in found.items():
+        moduli[word] = report["youngs_modulus_pa"]
+        material = ready.simulation.material
+        stiffness = np.full_like(material.log_youngs_modulus, np.log(moduli[word]))
+        changed = material.replace(log_youngs_modulus=stiffness)
+        write_jelly(folder, word, with_material(ready, changed))
+    return moduli
+
+
+def write_jelly(folder: pathlib.Path, name: str, ready: ReadyScene) -> None:
+    """Simulates and films a scene; a picture of it lies beside the film."""
+    num_frames = ready.scene.frame_num
+    with command.progress(name, num_frames) as advance:
+        motion = motion_lib.run(ready, num_frames, advance)
     if motion.failure:
         raise command.WorkFailed(motion.failure)
     shot = filming.Shot(_STILL_SIZE, _STILL_SIZE)
     frames, fps = filming.frames_of(ready, motion, shot)
     pictures = filming.film(ready, motion, shot, frames)
     (poster,) = write_film(
-        folder / _JELLY_FILES[0],
+        folder / f"{name}.mp4",
         pictures,
         len(frames),
         fps,
-        label="jelly's pictures",
+        label=f"{name}'s pictures",
         keep=[len(frames) // 3],
     )
-    image_io.write_image(folder / _JELLY_FILES[1], poster)
+    image_io.write_image(folder / f"{name}.jpg", poster)
 
 
-def write_page(folder: pathlib.Path, made: head.Head, names: list[str]) -> None:
+def write_page(
+    folder: pathlib.Path, made: head.Head, moduli: dict[str, float], names: list[str]
+) -> None:
     """Writes the stills and index.html beside the files of these names."""
     stills = {}
     with command.progress("stills", len(_AZIMUTHS)) as advance:
@@ -112,8 +144,13 @@ def write_page(folder: pathlib.Path, made: head.Head, names: list[str]) -> None:
         demo_page(
             title="One photo, one head",
             lead="A morphable model was fitted to 68 points of the photo and painted with it. Then "
-            "it was made of jelly, and poked.",
+            "it was made of jelly, and poked; and once more as soft, and as firm, as a video prior "
+            "takes the words.",
             stills=stills,
+            films={
+                f"{name}.mp4": f"{_CAPTIONS[name]}: {moduli[name] / 1e3:.3g} kPa"
+                for name in ("soft", "jelly", "firm")
+            },
             numbers=numbers,
             files=[(name, (folder / name).stat().st_size) for name in sorted(names)],
         ),

@@ -48,7 +48,7 @@ answer is in doubt; 2 bad input; 1 the scene cannot be simulated; 130 or 143 sto
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -57,7 +57,7 @@ from absl import flags
 from models.diffusion.guidance import WEIGHTS
 from render import files_io
 from scripts.materials import answer, figure, films, options, quest, search
-from scripts.materials.answer import Descent
+from scripts.materials.answer import Descent, Findings
 from scripts.materials.options import Settings
 from scripts.materials.quest import Quest, Wish
 from scripts.shell import command, scenes, stopping
@@ -121,21 +121,32 @@ def main() -> None:
     made = quest.make_quest(wish, scene, splats, stands_on_foot=scene_name is None)
     command.say(f"{len(made.scene.simulation.state.x)} particles, {made.scene.view.timing}")
     with stopping.noted() as stop:
-        report, pairs, clips = _search(out, wish, made, stop)
+        found = _search(out, wish, made, stop)
         stop.act()  # an answer from half a search would be none
-    report |= {
+    report = found.report | {
         "prior": made.family.name if made.family else f"{wish.kind}:{wish.place}",
         "prompt": wish.prompt,
         "learn": list(wish.learn),
     }
     for warning in report["warnings"]:
         command.warn(warning)
-    films.write_clips(out / "clips.png", clips)
+    if found.curve:
+        figure.draw_force(out / "force.png", found.curve, report["label"], wish.prompt)
+    films.write_clips(out / "clips.png", found.clips)
     files_io.write_json(out / "material.json", report)
     write_settings(out, settings=wish.settings)
     with stopping.keeping(lambda: str(out / "material.json")):
-        _film(out, made, pairs)
+        _film(out, made, found.pairs)
     command.say(f"wrote {out / 'material.json'}: {answer.in_words(report)}")
+
+
+class Found(NamedTuple):
+    """What a search gave."""
+
+    report: dict[str, Any]
+    pairs: list[tuple[Theta, Theta]]  # starts and ends
+    clips: list[np.ndarray]  # to look at
+    curve: Findings | None = None
 
 
 def _wish(experiment: options.Experiment | None, up: str) -> Wish:
@@ -208,10 +219,8 @@ def _settings(kind: str) -> Settings:
     return dataclasses.replace(found, **said)
 
 
-def _search(
-    out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop
-) -> tuple[dict[str, Any], list[tuple[Theta, Theta]], list[np.ndarray]]:
-    """Searches; returns the report, starts and ends, and clips to look at."""
+def _search(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop) -> Found:
+    """Searches in the way that suits what is to be learnt."""
     is_scalar = wish.learn == ("youngs_modulus",) and wish.regions == "1"
     if made.reference is not None:
         return _match(made, stop)
@@ -220,10 +229,10 @@ def _search(
         return _descend(out, wish, made)
     if not is_scalar:
         raise ValueError("expected --search=descent for what is not one stiffness, found curve")
-    return _draw_curve(out, wish, made, stop)
+    return _draw_curve(wish, made, stop)
 
 
-def _draw_curve(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop):
+def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Found:
     shift = made.likeness.shift
     labels = np.linspace(*made.labels, _VALUES.value)
     scan = search.scan_scene(made.likeness, labels, stop)
@@ -231,7 +240,6 @@ def _draw_curve(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop)
     search.warn_if_unseen(scan)
     found = search.find(made.judge, scan, shift, made.judge.wanted)
     report = answer.summarize(jax.random.key(wish.seed), found, made.labels)
-    figure.draw_force(out / "force.png", found, report["label"], wish.prompt)
     ends = []
     for start in made.starts:
         label = float(start["youngs_modulus"][0]) + shift
@@ -241,10 +249,10 @@ def _draw_curve(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop)
         (start, {"youngs_modulus": np.float32([end - shift])})
         for start, end in zip(made.starts, ends, strict=True)
     ]
-    return report, pairs, films.clips_of(scan, report["label"])
+    return Found(report, pairs, films.clips_of(scan, report["label"]), found)
 
 
-def _descend(out: pathlib.Path, wish: Wish, made: Quest):
+def _descend(out: pathlib.Path, wish: Wish, made: Quest) -> Found:
     settings = wish.settings
     how = MaterialTraining(settings.iterations, settings.rate, settings.rule)
     if settings.rule != "log" and wish.regions == "field":
@@ -256,10 +264,10 @@ def _descend(out: pathlib.Path, wish: Wish, made: Quest):
         wanted = {"wish": dataclasses.replace(wish, how={}), "factor": factor, "training": how}
         ends.append(search.descend(key, folder, start, made.scene, made.judge, how, wanted))
     report = answer.of_descents(ends, made.scene, made.labels, made.likeness.shift)
-    return report, _pairs(made, ends), _clips_at(made, ends[0].theta)
+    return Found(report, _pairs(made, ends), _clips_at(made, ends[0].theta))
 
 
-def _match(made: Quest, stop: stopping.Stop):
+def _match(made: Quest, stop: stopping.Stop) -> Found:
     see = matching.observe_video if made.reference.is_video else matching.observe_places
     observe, found = see(made.scene), []
     for start in made.starts:
@@ -276,7 +284,7 @@ def _match(made: Quest, stop: stopping.Stop):
             )
         stop.act()
     report = answer.of_matches(found, made.scene)
-    return report, _pairs(made, found), _clips_at(made, found[0].theta)
+    return Found(report, _pairs(made, found), _clips_at(made, found[0].theta))
 
 
 def _pairs(made: Quest, ends: list[Descent] | list[Match]) -> list[tuple[Theta, Theta]]:

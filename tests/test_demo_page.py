@@ -31,6 +31,7 @@ def example_page():
         title="A <head> & more",
         lead="Lead.",
         stills={"left.jpg": "from the left", "front.jpg": "from the front", "r.jpg": "right"},
+        films={"soft.mp4": "soft & light", "firm.mp4": "firm"},
         numbers={"Error": "1.2 px"},
         files=[("head.glb", 4_750_960), ("fit.json", 3_286)],
     )
@@ -40,13 +41,13 @@ def test_the_page_points_at_its_files_and_nothing_else():
     links = Links(example_page())
     assert links.open == []
     shown = ["photo.jpg", "turntable.mp4", "front.jpg", "jelly.mp4", "jelly.jpg"]
-    shown += ["left.jpg", "front.jpg", "r.jpg"]
+    shown += ["left.jpg", "front.jpg", "r.jpg", "soft.mp4", "soft.jpg", "firm.mp4", "firm.jpg"]
     assert links.found == [*shown, "overlay.png", "head.glb", "fit.json"]
 
 
 def test_the_page_escapes_and_names_sizes():
     text = Links(example_page()).text
-    assert "A <head> & more" in text
+    assert "A <head> & more" in text and "soft & light" in text
     assert "head.glb4.8 MB" in text and "fit.json3.3 kB" in text
 
 

@@ -46,7 +46,7 @@ SMALL = {
     "simulate": ["--frames=2", "--size=64", "--max_particles=200"],
     "annotate_paths": ["--open=false", "--seconds=0.2"],
     "view": ["--open=false", "--seconds=0.2"],
-    "learn_material": ["--values=5", "--noises=1", "--frames=2", "--size=32"],
+    "learn_material": ["--values=5", "--noises=1", "--film_frames=2", "--size=32"],
 }
 LINES = [line for document in DOCUMENTS for line in printed.printed(document)]
 INLINE = [line for document in DOCUMENTS for line in printed.inline(document)]

@@ -87,7 +87,7 @@ def test_colours_say_where_matter_rests():
     np.testing.assert_array_equal(colors[3], [1.0, 0.0, 1.0])
 
 
-@pytest.mark.compiles
+@pytest.mark.slow
 def test_a_mirrored_scene_gives_the_mirrored_video_and_derivatives_those_of_differences():
     view, scene = family_view(TINY), in_forward_mode(random_scene(5, TINY))
     flip = jnp.array([-1.0, 1.0, 1.0])

@@ -204,6 +204,7 @@ def test_a_mesh_with_cards_is_its_layers_laid_over_each_other():
     np.testing.assert_allclose(found.depth, depth[..., 0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences():
     texture = 0.2 + 0.6 * np.random.default_rng(3).random((5, 7, 4))
     with jax.enable_x64(True):

@@ -52,7 +52,7 @@ def train(out, clips, *more):
     )
 
 
-@pytest.mark.compiles
+@pytest.mark.slow
 def test_it_writes_a_prior_its_scores_and_pictures_to_look_at(folder, tiny):
     out, done = folder[0] / "out", folder[1]
     assert {path.name for path in out.iterdir()} == FILES
@@ -66,7 +66,7 @@ def test_it_writes_a_prior_its_scores_and_pictures_to_look_at(folder, tiny):
     assert prior.config.deviation > 0
 
 
-@pytest.mark.compiles
+@pytest.mark.slow
 def test_clips_follow_from_their_numbers_and_what_is_there_is_not_made_again(folder, tiny):
     clips = folder[0] / "clips"
     part = np.load(clips / "stalk-000004.npz")
@@ -80,7 +80,7 @@ def test_clips_follow_from_their_numbers_and_what_is_there_is_not_made_again(fol
     assert {path for path in before if after[path] != before[path]} == {clips / "stalk-000004.npz"}
 
 
-@pytest.mark.compiles
+@pytest.mark.slow
 def test_trained_again_it_gives_the_same_bytes_and_other_settings_are_refused(folder, tmp_path):
     kept, clips = folder[0] / "out", folder[0] / "clips"
     assert train(tmp_path / "twin", clips).returncode == 0

@@ -11,6 +11,7 @@ def demo_page(
     title: str,
     lead: str,
     stills: Mapping[str, str],
+    films: Mapping[str, str],
     numbers: Mapping[str, str],
     files: Iterable[tuple[str, int]],
 ) -> str:
@@ -20,6 +21,7 @@ def demo_page(
       title: headline.
       lead: a sentence or two under it.
       stills: file name -> what it shows, in order; the middle one stands for the video.
+      films: name of a video -> its caption, side by side; each has a picture beside it, .jpg.
       numbers: what -> value.
       files: name and size in bytes of each file to offer.
     """
@@ -33,6 +35,12 @@ def demo_page(
             f'<img src="{html.escape(name)}" alt="{html.escape(text)}">'
             for name, text in stills.items()
         ),
+        films="".join(
+            f'<figure><video src="{html.escape(name)}" poster="{html.escape(_poster(name))}" '
+            f"autoplay loop muted playsinline controls></video>"
+            f"<figcaption>{html.escape(text)}</figcaption></figure>"
+            for name, text in films.items()
+        ),
         rows="".join(
             f"<tr><td>{html.escape(what)}</td><td>{html.escape(value)}</td></tr>"
             for what, value in numbers.items()
@@ -43,6 +51,10 @@ def demo_page(
             for name, size in files
         ),
     )
+
+
+def _poster(video: str) -> str:
+    return video.removesuffix(".mp4") + ".jpg"
 
 
 def _size_text(size: int) -> str:
