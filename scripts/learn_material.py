@@ -48,6 +48,7 @@ answer is in doubt; 2 bad input; 1 the scene cannot be simulated; 130 or 143 sto
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -65,8 +66,8 @@ from scripts.shell.settings import write_settings
 from scripts.shell.shown import read_splats
 from sim import identify, matching, properties
 from sim.families.likeness import TRUNCATIONS
-from sim.matching import Match
-from sim.material_training import RULES, MaterialTraining
+from sim.matching import Match, Stage
+from sim.material_training import RULES, LearntScene, MaterialTraining
 from sim.motion_video import film_motion
 from sim.properties import Theta
 from sim.scene_io import read_scene_file
@@ -140,7 +141,7 @@ def main() -> None:
     command.say(f"wrote {out / 'material.json'}: {answer.in_words(report)}")
 
 
-class Found(NamedTuple):
+class Outcome(NamedTuple):
     """What a search gave."""
 
     report: dict[str, Any]
@@ -219,7 +220,7 @@ def _settings(kind: str) -> Settings:
     return dataclasses.replace(found, **said)
 
 
-def _search(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop) -> Found:
+def _search(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop) -> Outcome:
     """Searches in the way that suits what is to be learnt."""
     is_scalar = wish.learn == ("youngs_modulus",) and wish.regions == "1"
     if made.reference is not None:
@@ -232,7 +233,7 @@ def _search(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop) -> 
     return _draw_curve(wish, made, stop)
 
 
-def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Found:
+def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Outcome:
     shift = made.likeness.shift
     labels = np.linspace(*made.labels, _VALUES.value)
     scan = search.scan_scene(made.likeness, labels, stop)
@@ -249,10 +250,10 @@ def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Found:
         (start, {"youngs_modulus": np.float32([end - shift])})
         for start, end in zip(made.starts, ends, strict=True)
     ]
-    return Found(report, pairs, films.clips_of(scan, report["label"]), found)
+    return Outcome(report, pairs, films.clips_of(scan, report["label"]), found)
 
 
-def _descend(out: pathlib.Path, wish: Wish, made: Quest) -> Found:
+def _descend(out: pathlib.Path, wish: Wish, made: Quest) -> Outcome:
     settings = wish.settings
     how = MaterialTraining(settings.iterations, settings.rate, settings.rule)
     if settings.rule != "log" and wish.regions == "field":
@@ -264,27 +265,33 @@ def _descend(out: pathlib.Path, wish: Wish, made: Quest) -> Found:
         wanted = {"wish": dataclasses.replace(wish, how={}), "factor": factor, "training": how}
         ends.append(search.descend(key, folder, start, made.scene, made.judge, how, wanted))
     report = answer.of_descents(ends, made.scene, made.labels, made.likeness.shift)
-    return Found(report, _pairs(made, ends), _clips_at(made, ends[0].theta))
+    return Outcome(report, _pairs(made, ends), _clips_at(made, ends[0].theta))
 
 
-def _match(made: Quest, stop: stopping.Stop) -> Found:
+def _match(made: Quest, stop: stopping.Stop) -> Outcome:
     see = matching.observe_video if made.reference.is_video else matching.observe_places
-    observe, found = see(made.scene), []
-    for start in made.starts:
-        with command.progress("matching") as advance:
-            found.append(
-                matching.match(
-                    observe,
-                    made.reference.values,
-                    start,
-                    made.scene,
-                    advance=advance,
-                    is_stopped=lambda: bool(stop),
-                )
+    found: list[Match] = []
+    with command.progress("matching") as advance:
+
+        def match(theta: Theta, scene: LearntScene, stages: Sequence[Stage]) -> Match:
+            return matching.match(
+                see(scene),
+                made.reference.values,
+                theta,
+                scene,
+                stages,
+                advance=advance,
+                is_stopped=lambda: bool(stop),
             )
-        stop.act()
+
+        for start in made.starts:
+            rough = match(start, made.scene, matching.STAGES)
+            scene = quest.with_own_substep(made, rough.theta)
+            fine = match(rough.theta, scene, [matching.LAST])
+            found.append(fine._replace(evaluations=rough.evaluations + fine.evaluations))
+    stop.act()
     report = answer.of_matches(found, made.scene)
-    return Found(report, _pairs(made, found), _clips_at(made, found[0].theta))
+    return Outcome(report, _pairs(made, found), _clips_at(made, found[0].theta))
 
 
 def _pairs(made: Quest, ends: list[Descent] | list[Match]) -> list[tuple[Theta, Theta]]:

@@ -11,7 +11,7 @@ gradient descent; and the control that says how much a clip can tell of a stiffn
 Axes: T key frames, P coordinates, N particles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,12 +29,21 @@ from sim.simulation import roll_clip
 # What is seen at coordinates: values [T, ...], derivatives [P, T, ...], whether the clip failed.
 Observe = Callable[[Theta], tuple[jax.Array, jax.Array, jax.Array]]
 
-# Shares of the key frames that are fitted one after the other, pixels in one, and the step in
-# coordinates that ends it.
-_STAGES = ((0.4, 4, 0.03), (0.7, 2, 0.03), (1.0, 1, 1e-3))
 _LONGEST = 0.4  # of a step, coordinates
 _DAMPING = 1e-3  # at the start, of the normal matrix' diagonal
 _MOST_DAMPING = 1e6
+
+
+class Stage(NamedTuple):
+    """A part of a fit."""
+
+    share: float  # of the key frames, from the first on
+    pixels: int  # of a side, that count as one
+    still: float  # coordinates: a step that is shorter ends it
+
+
+LAST = Stage(1.0, 1, 1e-3)
+STAGES = (Stage(0.4, 4, 0.03), Stage(0.7, 2, 0.03), LAST)
 
 
 class Match(NamedTuple):
@@ -90,6 +99,7 @@ def match(
     seen: np.ndarray,
     theta: Theta,
     scene: LearntScene,
+    stages: Sequence[Stage] = STAGES,
     steps: int = 12,
     advance: Callable[[], None] = lambda: None,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -101,30 +111,26 @@ def match(
       seen: [T, ...], as `observe` gives values.
       theta: to start from.
       scene: whose unknowns bound them.
+      stages: one after the other.
       steps: most evaluations for each stage.
       advance: is called after each evaluation.
       is_stopped: is asked before each.
     """
     evaluations, converged = 0, False
-    for share, pixels, still in _STAGES:
-        stage = _Stage(max(2, round(share * len(seen))), pixels, still, steps)
-        theta, cost, converged, used = _fit(observe, seen, theta, scene, stage, advance, is_stopped)
+    for stage in stages:
+        length = max(2, round(stage.share * len(seen)))
+        theta, cost, converged, used = _fit(
+            observe, seen[:length], theta, scene, stage, steps, advance, is_stopped
+        )
         evaluations += used
     return Match(theta, cost, converged, evaluations)
 
 
-class _Stage(NamedTuple):
-    length: int  # key frames
-    pixels: int  # of a side, that count as one
-    still: float  # coordinates: a shorter step ends it
-    steps: int
-
-
-def _fit(observe, seen, theta, scene, stage, advance, is_stopped):
-    """Levenberg and Marquardt on the first key frames, as coarse as a stage has them."""
+def _fit(observe, seen, theta, scene, stage, steps, advance, is_stopped):
+    """Levenberg and Marquardt on the key frames `seen`, as coarse as a stage has them."""
 
     def part(values):
-        values = np.asarray(values[: stage.length], np.float64)
+        values = np.asarray(values[: len(seen)], np.float64)
         if values.ndim < 4 or stage.pixels == 1:
             return values.ravel()
         length, height, width, channels = values.shape
@@ -146,7 +152,7 @@ def _fit(observe, seen, theta, scene, stage, advance, is_stopped):
 
     cost, residual, J = look(flat)
     damping, count, converged = _DAMPING, 1, False
-    while count < stage.steps and damping < _MOST_DAMPING and not converged and not is_stopped():
+    while count < steps and damping < _MOST_DAMPING and not converged and not is_stopped():
         if not np.isfinite(cost):
             break
         normal, gradient = J @ J.T, J @ residual

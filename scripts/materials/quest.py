@@ -25,7 +25,7 @@ from sim.material_training import LearntScene
 from sim.motion_video import film_motion
 from sim.properties import Theta, Unknowns
 from sim.scene import SceneFile
-from sim.simulation import ReadyScene, make_simulation
+from sim.simulation import ReadyScene, make_simulation, with_material
 
 Bounds = dict[str, tuple[float, float]]  # by property, SI
 
@@ -119,6 +119,20 @@ def suited_family(ready: ReadyScene) -> Family:
     """Returns the family that things of a scene's shape are most alike, held at their foot."""
     wide, deep, high = np.ptp(np.asarray(ready.simulation.state.x), axis=0)
     return FAMILIES["stalk" if high > _SLENDER * max(wide, deep) else "block"]
+
+
+def with_own_substep(made: Quest, theta: Theta) -> LearntScene:
+    """Returns the scene with the substep that suits what was found, instead of all that might be.
+
+    The transfers damp by the substep: a film that was simulated has that of its own stiffness.
+    """
+    changed = properties.with_properties(theta, made.scene.unknowns, made.scene.simulation)
+    ready = with_material(made.likeness.ready, jax.device_get(changed.material))
+    timing = dataclasses.replace(made.scene.view.timing, per_frame=ready.time_step.per_frame)
+    return made.scene._replace(
+        simulation=made.scene.simulation.replace(dt=ready.simulation.dt),
+        view=made.scene.view.replace(timing=timing),
+    )
 
 
 def _read_reference(wish: Wish, splats: SplatsShown) -> Reference:
