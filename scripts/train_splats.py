@@ -29,14 +29,16 @@ On a CPU two photos are worked on at a time, on a core each. Ctrl-C or SIGTERM e
 early, with a checkpoint and the scene as it is then. A training that was ended, by these or
 otherwise, goes on when the same command is given again; a folder with a training of other settings
 is refused. --minutes counts the time of learning in all sittings, without compiling and scoring.
-LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's VGG16 (.pth or
-.safetensors), --lpips_heads the vgg.pth of the lpips package.
+LPIPS, by VGG16, is reported once `python -m scripts.fetch_features` has brought its weights;
+--lpips_trunk takes torchvision's VGG16 (.pth or .safetensors) instead, and --lpips_heads the
+vgg.pth of the lpips package.
 
 Exit status: 0 done; 2 bad input; 1 the training diverged, or ended before it saw each photo once;
 130 or 143 stopped.
 """
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any, NamedTuple
 
@@ -44,7 +46,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from models.perception import vgg
+from models.perception import lpips
 from render import capture_io, files_io, image_io, splat_io
 from render.camera import Camera
 from render.capture_io import Capture, LeftOut
@@ -63,7 +65,7 @@ from render.splat_training import (
     replicate,
     stack_views,
 )
-from scripts.shell import command, scenes, stopping, training
+from scripts.shell import command, perceptual, scenes, stopping, training
 from scripts.shell.training import LoopConfig, Run, Step
 
 _DEFAULT = TrainConfig()
@@ -158,13 +160,13 @@ def _read_capture() -> Capture:
     return capture
 
 
-def _load_lpips():
+def _load_lpips() -> perceptual.Judge | None:
     paths = _LPIPS_TRUNK.value, _LPIPS_HEADS.value
     if not any(paths):
-        return None
+        return perceptual.load_lpips()
     if not all(paths):
         raise ValueError("expected both --lpips_trunk and --lpips_heads, found one of them")
-    return vgg.load_lpips(*paths)
+    return functools.partial(lpips.lpips, lpips.load_lpips(*paths))
 
 
 def split_photos(capture: Capture) -> tuple[Photos, Photos]:
@@ -224,7 +226,7 @@ def _enough(state: TrainState, views: Views) -> int:
 
 
 def evaluate(
-    state: TrainState, photos: Photos, config: TrainConfig, judge: dict | None = None
+    state: TrainState, photos: Photos, config: TrainConfig, judge: perceptual.Judge | None = None
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Scores the scene by photos; returns means, and pairs of photo and picture to look at."""
     scores, pictures = {}, []
@@ -241,7 +243,7 @@ def evaluate(
         values = {"psnr_db": psnr(rgb, image, mask), "ssim": ssim(rgb, image, mask=mask)}
         if judge is not None:
             is_seen = True if mask is None else mask[..., None] > 0
-            values["lpips"] = vgg.lpips(judge, rgb * is_seen, image * is_seen)
+            values["lpips"] = judge(rgb * is_seen, image * is_seen)
         for name, value in values.items():
             scores.setdefault(name, []).append(float(value))
         if i in shown:
