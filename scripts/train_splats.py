@@ -46,7 +46,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from models.perception import lpips
+from models.perception import lpips, vgg
 from render import capture_io, files_io, image_io, splat_io
 from render.camera import Camera
 from render.capture_io import Capture, LeftOut
@@ -241,7 +241,7 @@ def evaluate(
     ):
         rgb = np.clip(np.asarray(output.rgb)[: image.shape[0], : image.shape[1]], 0, 1)
         values = {"psnr_db": psnr(rgb, image, mask), "ssim": ssim(rgb, image, mask=mask)}
-        if judge is not None:
+        if judge is not None and min(image.shape[:2]) >= vgg.MIN_SIDE:
             is_seen = True if mask is None else mask[..., None] > 0
             values["lpips"] = judge(rgb * is_seen, image * is_seen)
         for name, value in values.items():
