@@ -8,7 +8,8 @@
 | `camera_path.json`, which is told by name | a flight without photos, from a viewer |
 
 Lengths are in the capture's own unit, mostly no metres, and its axes are its own too: `up` says
-where up is. In memory there are only cameras of `camera.py`, without distortion.
+where up is, and `normalize` brings all of it to the origin and tells the way back. In memory there
+are only cameras of `camera.py`, without distortion.
 
 A photo that is missing or cannot be used is left out, with the reason. Transparency is a
 background: photos come over white. A mask says which pixels count at all.
@@ -32,6 +33,7 @@ from render.captures.colmap_io import find_models, read_colmap
 from render.captures.intrinsics import Lens, lens_of
 from render.captures.listing import LeftOut, Listing, Photo
 from render.captures.photo_io import View, picture_size, read_view
+from render.captures.similarity import Similarity, normalizing
 from render.captures.transforms_io import read_blender, read_transforms
 from render.captures.transforms_io import write_transforms as write_transforms
 
@@ -139,6 +141,26 @@ def read_photos(
 def read_capture(folder: str | os.PathLike, width: int | None = None) -> Capture:
     """Reads the photos, cameras and points of `folder`: `list_capture`, then `read_photos`."""
     return read_photos(list_capture(folder), width)
+
+
+def normalize(capture: Capture) -> tuple[Capture, Similarity]:
+    """Moves a capture about the origin: up is +y, and the farthest camera at a distance of one.
+
+    Returns:
+      The capture moved, and the way there; its `inverse` leads cameras, points and meshes back to
+      the space of the capture's files.
+
+    Raises:
+      ValueError: all cameras stand in one place.
+    """
+    way = normalizing(capture.cameras, capture.up, capture.points)
+    points = capture.points
+    moved = capture._replace(
+        cameras=[way.camera(camera) for camera in capture.cameras],
+        points=None if points is None else way.points(points).astype(np.float32),
+        up=(way.rotation @ capture.up).astype(np.float32),
+    )
+    return moved, way
 
 
 def split(capture: Capture, every: int = 8) -> tuple[np.ndarray, np.ndarray]:
