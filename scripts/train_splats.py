@@ -104,8 +104,8 @@ def main() -> None:
     config = dataclasses.replace(
         _DEFAULT, count=_COUNT.value, degree=_DEGREE.value, steps=_STEPS.value
     )
-    judge = _load_lpips()
     training.split_cpu(max_devices=2)
+    judge = _load_lpips()
     capture = _read_capture()
     photos, held_out = split_photos(capture)
     run = training.open_run(

@@ -7,7 +7,8 @@ Sources: nerfstudio's documentation, "Data conventions"; instant-ngp's, "NeRF da
 
 import os
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,11 @@ def read_blender(folder: str | os.PathLike) -> Listing:
 
 
 def write_transforms(
-    path: str | os.PathLike, cameras: Sequence[Camera], names: Sequence[str]
+    path: str | os.PathLike,
+    cameras: Sequence[Camera],
+    names: Sequence[str],
+    entries: Sequence[Mapping[str, Any]] | None = None,
+    top: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Writes `cameras` as transforms.json, in the convention of nerfstudio and instant-ngp.
 
@@ -78,6 +83,8 @@ def write_transforms(
       path: of the file.
       cameras: perspective ones.
       names: of their pictures, relative to the file's folder.
+      entries: what else is to be said of each picture, such as its `mask_path`.
+      top: what else is to be said of all of them.
     """
     if len(cameras) != len(names):
         raise ValueError(f"expected a name for each of {len(cameras)} cameras, found {len(names)}")
@@ -95,13 +102,15 @@ def write_transforms(
             | {"w": camera.width, "h": camera.height}
         )
         frames.append({"file_path": name, "transform_matrix": pose})
+    if entries is not None:
+        frames = [frame | dict(entry) for frame, entry in zip(frames, entries, strict=True)]
     # Readers know the lens at the top better than one at each photo.
     if all(lens == lenses[0] for lens in lenses):
-        top = lenses[0] if lenses else {}
+        shared = lenses[0] if lenses else {}
     else:
-        top = {}
+        shared = {}
         frames = [lens | frame for lens, frame in zip(lenses, frames, strict=True)]
-    write_json(path, {"camera_model": "PINHOLE"} | top | {"frames": frames})
+    write_json(path, {"camera_model": "PINHOLE"} | shared | dict(top) | {"frames": frames})
 
 
 def _read_frames(path: pathlib.Path) -> dict[str, Any]:
