@@ -12,7 +12,8 @@ where up is, and `normalize` brings all of it to the origin and tells the way ba
 are only cameras of `camera.py`, without distortion.
 
 A photo that is missing or cannot be used is left out, with the reason. Transparency is a
-background: photos come over white. A mask says which pixels count at all.
+background: photos come over white. A mask says which pixels count at all, or, where the files say
+`masks_cut_out`, what is there at all: the rest of the scene is then empty, and white.
 
 Axes: F photos, P points, H and W pixels, which may differ from photo to photo.
 """
@@ -54,6 +55,7 @@ class Capture(NamedTuple):
     is_held_out: np.ndarray | None  # [F] bool, where the files themselves say so
     left_out: list[LeftOut]
     notes: tuple[str, ...]  # what a user should know of how the files were read
+    is_cut_out: bool = False  # around what the masks show there is nothing, and photos are white
 
 
 class CameraPath(NamedTuple):
@@ -135,6 +137,7 @@ def read_photos(
         is_held_out=None if None in held_out else np.array(held_out),
         left_out=left_out,
         notes=(*listing.notes, *(f"{count} photos: {text}" for text, count in remarks.items())),
+        is_cut_out=listing.is_cut_out,
     )
 
 

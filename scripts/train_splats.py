@@ -23,7 +23,8 @@ Photos may differ in size, lens and orientation; images_2/ and other smaller cop
 lens distortion is taken out. A photo that is missing, unreadable or without a pose is left out and
 named in metrics.json. A mask (mask_path of nerfstudio, or masks/ beside images/) is white where a
 photo counts: black pixels take no part in the loss nor in the scores. Transparency is no mask but a
-background: transparent photos are learnt over white.
+background: transparent photos are learnt over white, and so are those of a transforms.json that
+says "masks_cut_out": true.
 
 On a CPU two photos are worked on at a time, on a core each. Ctrl-C or SIGTERM ends the training
 early, with a checkpoint and the scene as it is then. A training that was ended, by these or
@@ -177,7 +178,9 @@ def split_photos(capture: Capture) -> tuple[Photos, Photos]:
         train, held_out = capture_io.split(capture, _HOLD_OUT.value)
     if not len(train):
         raise ValueError(f"expected photos to learn from, found {len(held_out)}, all held out")
-    everything = capture.cameras, capture.images, capture.masks
+    # Around a subject that is cut out the photos are white: that, too, is to be learnt.
+    masks = [None] * len(capture.images) if capture.is_cut_out else capture.masks
+    everything = capture.cameras, capture.images, masks
     return tuple(
         Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
     )

@@ -227,6 +227,7 @@ def test_a_capture_tells_where_what_is_shown_lies(inputs, tmp_path):
     assert done.stdout.endswith("posed: 8 pictures of 48 x 40 pixels\n")
     capture = capture_io.read_capture(tmp_path / "posed")
     assert capture.names == [f"images/{i:04d}.png" for i in range(8)] and not capture.left_out
+    assert capture.is_cut_out
     unit = json.loads((tmp_path / "posed" / "transforms.json").read_text())["integer_depth_scale"]
     assert unit <= 1e-3  # of a mesh of two metres
     inside = 0

@@ -40,6 +40,7 @@ def read_transforms(path: str | os.PathLike) -> Listing:
         listing = listing._replace(
             photos=[p._replace(is_held_out=p.name in held_out) for p in listing.photos]
         )
+    listing = listing._replace(is_cut_out=data.get("masks_cut_out") is True)
     named = data.get("ply_file_path")
     cloud = path.parent / str(named or "points3D.ply").replace("\\", "/")
     if cloud.is_file():

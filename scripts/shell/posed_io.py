@@ -46,14 +46,15 @@ def write_posed(
             image_io.write_image(folder / "images" / name, np.clip(output.rgb, 0.0, 1.0))
             image_io.write_image(folder / "masks" / name, np.clip(output.alpha, 0.0, 1.0))
             image_io.write_depth(folder / "depth" / name, output.depth, unit)
-            frames.append({"mask_path": f"masks/{name}", "depth_file_path": f"depth/{name}"})
+            # No mask_path: to other programs it would say that the background does not count.
+            frames.append({"depth_file_path": f"depth/{name}"})
             advance()
         if not frames:
             stop.act()
         names = [f"images/{number:04d}.png" for number in range(len(frames))]
         # The first is instant-ngp's word, the second that of nerfstudio's option.
-        units = {"integer_depth_scale": unit, "depth_unit_scale_factor": unit}
-        capture_io.write_transforms(table, cameras[: len(frames)], names, frames, units)
+        top = {"integer_depth_scale": unit, "depth_unit_scale_factor": unit, "masks_cut_out": True}
+        capture_io.write_transforms(table, cameras[: len(frames)], names, frames, top)
         stop.keep(f"{len(frames)} of {len(cameras)} pictures in {folder}")
     return len(frames)
 
