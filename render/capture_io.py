@@ -199,13 +199,30 @@ def read_cameras(path: str | os.PathLike, size: tuple[int, int] | None = None) -
     if not listing.photos:
         first = listing.left_out[0]
         raise ValueError(f"expected cameras in {path}, found none; {first.name}: {first.reason}")
+    try:
+        cameras = cameras_of(listing, size)
+    except ValueError as error:
+        raise ValueError(f"{error} in {path}") from None
+    return CameraPath(cameras, [photo.name for photo in listing.photos], listing.left_out)
+
+
+def cameras_of(listing: Listing, size: tuple[int, int] | None = None) -> list[Camera]:
+    """Returns the cameras of photos as their files describe them, of a lens the pinhole.
+
+    Args:
+      listing: of F photos.
+      size: width and height of a picture, where neither file nor photo says one.
+
+    Raises:
+      ValueError: there is no size.
+    """
     cameras = []
     for photo in listing.photos:
         found = photo.intrinsics.size or (photo.file and picture_size(photo.file)) or size
         if found is None:
-            raise ValueError(f"expected w and h of {photo.name}, found none in {path}")
+            raise ValueError(f"expected w and h of {photo.name}, found none")
         cameras.append(_camera(photo, lens_of(photo.intrinsics, found)))
-    return CameraPath(cameras, [photo.name for photo in listing.photos], listing.left_out)
+    return cameras
 
 
 def _views(photos: list[Photo], width: int | None) -> Iterator[View | LeftOut]:

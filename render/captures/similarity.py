@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from render.camera import Camera, camera_through, world_axes
+from render.camera import Y_UP, Camera, camera_through, world_axes
 from render.mesh import Mesh
 
 _PARALLEL = 0.02  # least squared sine between viewing axes whose crossing is to be trusted
@@ -78,13 +78,13 @@ def similarity_of(matrix: NDArray) -> Similarity:
 
 
 def normalizing(
-    cameras: Sequence[Camera], up: NDArray, points: NDArray | None = None
+    cameras: Sequence[Camera], up: NDArray | None = None, points: NDArray | None = None
 ) -> Similarity:
     """Finds the way from a capture's own space to the one that learning wants.
 
     Args:
       cameras: F, perspective.
-      up: [3] in the capture's space.
+      up: [3] in the capture's space; None for the mean of the cameras'.
       points: [P, 3] of the scene, whose middle counts where the cameras look along one another and
         their axes do not cross.
 
@@ -94,7 +94,8 @@ def normalizing(
     rotations = np.stack([np.asarray(camera.rotation, np.float64) for camera in cameras])
     offsets = np.stack([np.asarray(camera.translation, np.float64) for camera in cameras])
     places = -np.einsum("fij,fi->fj", rotations, offsets)
-    rotation = world_axes(up)
+    up = -rotations[:, 1].mean(0) if up is None else up
+    rotation = world_axes(up if np.linalg.norm(up) > 1e-6 else Y_UP)
     middle = _focus(places, rotations[:, 2])
     if middle is None:
         middle = np.mean(places, 0) if points is None else np.median(points, 0)

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from numpy.typing import NDArray
 
 from render.camera import Camera
 from render.captures.find_io import Finder
 from render.captures.intrinsics import Intrinsics, distortion_of
 from render.captures.listing import LeftOut, Listing, Photo
 from render.captures.poses import make_rigid, read_pose
-from render.files_io import read_object, write_json
+from render.files_io import read_object, replacing, write_json
+from render.image import to_bytes
 
 OPENGL = np.array([1.0, -1.0, -1.0])  # OpenGL's camera axes and ours
 _FOCAL_KEYS = {"fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov"}
@@ -112,6 +114,13 @@ def write_transforms(
         shared = {}
         frames = [lens | frame for lens, frame in zip(lenses, frames, strict=True)]
     write_json(path, {"camera_model": "PINHOLE"} | shared | dict(top) | {"frames": frames})
+
+
+def write_points(path: str | os.PathLike, points: NDArray, colors: NDArray | None) -> None:
+    """Writes points [P, 3] as .ply, with their colours [P, 3] in [0, 1] if they have any."""
+    bytes_ = None if colors is None else to_bytes(colors)
+    with replacing(path) as temporary:
+        trimesh.PointCloud(points, bytes_).export(temporary, file_type="ply")
 
 
 def _read_frames(path: pathlib.Path) -> dict[str, Any]:
