@@ -71,7 +71,11 @@ def main() -> None:
         raise ValueError(f"expected --video or --images, found {found}")
     out = command.writable_folder(_OUT.value)
     poses_io.check_installed()
-    network = masks_io.check_person_masks() if _MASKS.value == _PERSON else None
+    network = None
+    if _MASKS.value == _PERSON:
+        network = masks_io.check_person_masks()
+    elif _MASKS.value != _NO_MASKS and not pathlib.Path(_MASKS.value).is_dir():
+        raise ValueError(f"expected person, none or a folder in --masks, found {_MASKS.value}")
     start = time.perf_counter()
     frames = _take_frames(out)
     if len(frames.kept) < _FEWEST:
@@ -135,13 +139,17 @@ def _write_masks(out: pathlib.Path, frames: Frames, network: pathlib.Path | None
 
 
 def _find_poses(out: pathlib.Path, frames: Frames) -> Poses:
-    """Tries a pinhole first; where that is not enough, a lens with distortion and all pairs."""
+    """Tries a pinhole first; where that is not enough, a lens with distortion and all pairs.
+
+    Both have one focal length: around an upright axis, pictures do not tell a second one from a
+    scene that is stretched along it.
+    """
     matching = _MATCHING.value
     if matching == "auto":
         matching = "sequential" if _VIDEO.value else "exhaustive"
     end = time.monotonic() + 60 * _MINUTES.value
     best = None
-    for attempt in (Attempt("PINHOLE", matching), Attempt("SIMPLE_RADIAL", "exhaustive")):
+    for attempt in (Attempt("SIMPLE_PINHOLE", matching), Attempt("SIMPLE_RADIAL", "exhaustive")):
         poses = poses_io.find_poses(
             out, frames.kept, attempt, _MAX_SIDE.value, end - time.monotonic()
         )

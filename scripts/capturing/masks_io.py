@@ -105,10 +105,7 @@ def write_own_masks(
     Raises:
       ValueError: one is missing, or has other sides than its picture.
     """
-    masks = pathlib.Path(masks)
-    if not masks.is_dir():
-        raise ValueError(f"expected person, none or a folder in --masks, found {masks}")
-    files = {path.stem: path for path in sorted(masks.iterdir()) if path.is_file()}
+    files = {path.stem: path for path in sorted(pathlib.Path(masks).iterdir()) if path.is_file()}
     for frame in frames:
         stem = pathlib.Path(frame.name).stem
         path = next((files[name] for name in (stem, frame.name) if name in files), None)
