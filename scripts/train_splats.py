@@ -88,6 +88,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the start, the order of photos 
 
 _SCORES = {"psnr_db": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}", "lpips": "LPIPS {:.3f}"}
 _REPORT_EVERY = 20  # steps; each asks the device anyway, whether there was room
+_FEWEST = 3  # photos that tell a scene
 _SHOWN = 4  # held-out photos in the picture
 _MARGIN = 1.25  # room for pairs on top of what the photos need
 
@@ -172,6 +173,8 @@ def _load_lpips() -> perceptual.Judge | None:
 
 def split_photos(capture: Capture) -> tuple[Photos, Photos]:
     """Parts the photos to learn from and those to judge by."""
+    if len(capture.images) < _FEWEST:
+        raise ValueError(f"expected at least {_FEWEST} photos, found {len(capture.images)}")
     everything = np.arange(len(capture.images))
     train, held_out = everything, everything[:0]
     if _HOLD_OUT.value:

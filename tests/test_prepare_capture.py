@@ -9,6 +9,7 @@ import shutil
 import commands
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 from scipy import ndimage
 from small_captures import colmap_parts, write_colmap_text
@@ -18,8 +19,10 @@ from render.camera import orbit
 from render.captures.sharpness import sharpest, sharpness
 from render.captures.similarity import Similarity
 from render.mesh import Mesh
-from scripts.capturing import poses_io
+from scripts.capturing import masks_io, poses_io
+from scripts.capturing.frames_io import Frame
 from scripts.capturing.poses_io import ring_pairs
+from scripts.shell.downloads_io import cache_folder
 
 run = functools.partial(commands.run, "prepare_capture")
 needs_colmap = pytest.mark.skipif(
@@ -251,3 +254,18 @@ def test_colmap_finds_where_a_rendered_orbit_was_seen_from(tmp_path):
     assert error.max() < 0.01 * radius
     focal = np.mean([camera.focal for camera in found.cameras])
     assert abs(focal / float(truth[0].focal[0]) - 1) < 0.01
+
+
+def test_a_person_is_cut_out_of_her_surroundings(tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if not (cache_folder("features") / "selfie_segmentation.tflite").is_file():
+        pytest.skip("wants the network, which --masks=person fetches")
+    image_io.write_image(tmp_path / "images" / "a.jpg", skimage.data.astronaut())
+    frame = Frame("a.jpg", "a.jpg", 1.0, 512, 512)
+    network = masks_io.check_person_masks()
+    assert masks_io.write_person_masks(tmp_path, [frame], network, lambda: None) == []
+    mask = np.asarray(Image.open(tmp_path / "masks" / "a.png")) / 255
+    assert mask.shape == (512, 512)
+    assert mask[60:180, 190:250].mean() > 0.98 and mask[300:480, 100:200].mean() > 0.9
+    assert mask[:250, :60].mean() < 0.05 and mask[:250, 330:].mean() < 0.05  # flag and shuttle

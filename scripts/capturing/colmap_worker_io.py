@@ -19,7 +19,7 @@ def main() -> None:
     task = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = pathlib.Path(task["folder"])
     database, images = folder / "database.db", pathlib.Path(task["images"])
-    names, threads = task["names"], len(os.sched_getaffinity(0))
+    names, threads = task["names"], _num_cores()
     extraction = pycolmap.FeatureExtractionOptions(
         num_threads=threads, use_gpu=task["use_gpu"], max_image_size=task["max_side"]
     )
@@ -63,6 +63,13 @@ def main() -> None:
     temporary = folder / "result.unfinished"
     temporary.write_text(json.dumps(result), encoding="utf-8")
     temporary.replace(folder / "result.json")
+
+
+def _num_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":
