@@ -4,11 +4,13 @@ The network is MediaPipe's selfie segmentation, of the general kind, as its rele
 it under the Apache licence; LiteRT runs it.
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
+import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +70,9 @@ def write_person_masks(
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(network), num_threads=os.cpu_count() or 1)
-    interpreter.allocate_tensors()
+    with _quiet():
+        interpreter = Interpreter(model_path=str(network), num_threads=os.cpu_count() or 1)
+        interpreter.allocate_tensors()
     (entry,), (exit_,) = interpreter.get_input_details(), interpreter.get_output_details()
     empty = []
     for frame in frames:
@@ -125,6 +128,20 @@ def write_own_masks(
 def mask_file(folder: pathlib.Path, frame: Frame) -> pathlib.Path:
     """Returns where the mask of a picture lies."""
     return folder / "masks" / f"{pathlib.Path(frame.name).stem}.png"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what C++ says on stderr, where users look for errors: LiteRT tells how it runs."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _resized(values: NDArray, size: tuple[int, int]) -> NDArray:

@@ -38,10 +38,8 @@ def write_posed(
     table = folder / "transforms.json"
     frames = []
     with stopping.noted() as stop, command.progress("pictures", len(cameras)) as advance:
-        for name in ("images", "masks", "depth"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        table.unlink(missing_ok=True)  # it would name pictures of two runs
         while not stop and (output := next(outputs, None)) is not None:
+            table.unlink(missing_ok=True)  # an earlier one would name pictures of two runs
             name = f"{len(frames):04d}.png"
             image_io.write_image(folder / "images" / name, np.clip(output.rgb, 0.0, 1.0))
             image_io.write_image(folder / "masks" / name, np.clip(output.alpha, 0.0, 1.0))
