@@ -184,6 +184,8 @@ def _advice(poses: Poses, frames: Frames) -> list[str]:
 
 def _report(poses: Poses, frames: Frames, advice: list[str]) -> dict[str, Any]:
     total = len(frames.kept)
+    without = [frame.name for frame in frames.kept if frame.name not in set(poses.names)]
+    left_out = frames.left_out + [{"name": name, "reason": "no pose found"} for name in without]
     return {
         "registered": poses.registered,
         "total": total,
@@ -194,8 +196,8 @@ def _report(poses: Poses, frames: Frames, advice: list[str]) -> dict[str, Any]:
         "camera_model": poses.attempt.camera,
         "matching": poses.attempt.matching,
         "num_read": frames.num_read,
-        "num_left_out": len(frames.left_out),
-        "left_out": frames.left_out,
+        "num_left_out": len(left_out),
+        "left_out": left_out,
         "advice": advice,
     }
 

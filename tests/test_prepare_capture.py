@@ -85,7 +85,8 @@ def colmap(monkeypatch, tmp_path_factory):
             shutil.copytree(truth / "sparse" / "0", work / "model", dirs_exist_ok=True)
             table = work / "model" / "images.txt"
             table.write_text(table.read_text().replace(".png", ".jpg"))
-        found = {"registered": stand_in.registered, "num_points": 3, "num_models": 1}
+        names = [f"{i:02}.jpg" for i in range(stand_in.registered)]
+        found = {"names": names, "num_points": 3, "num_models": 1}
         table = work / "result.json"
         table.write_text(json.dumps(found | {"reprojection_error_px": 0.5}))
 
@@ -136,7 +137,9 @@ def test_too_few_poses_are_a_loud_failure(photos, colmap):
     assert "poses of at least 80% of 9 pictures, found 2 (22%): there is little" in done.stderr
     assert [task["camera"] for task in colmap.calls] == ["SIMPLE_PINHOLE", "SIMPLE_RADIAL"]
     assert not (out / "transforms.json").exists()
-    assert json.loads((out / "report.json").read_text())["registered"] == 2
+    report = json.loads((out / "report.json").read_text())
+    assert report["registered"] == 2 and report["num_left_out"] == 7
+    assert report["left_out"][0] == {"name": "02.jpg", "reason": "no pose found"}
     colmap.registered = 0
     none = run(f"--images={photos / 'photos'}", f"--out={photos / 'none'}", "--least=0")
     assert none.returncode == 1 and "found 0 (0%)" in none.stderr
@@ -151,7 +154,8 @@ def test_blurred_frames_of_a_video_are_left_out(photos, colmap):
     done = run(f"--video={photos / 'film.mp4'}", "--frames=6", "--max_side=64", f"--out={out}")
     assert "of 5 pictures, found 0" in done.stderr
     report = json.loads((out / "report.json").read_text())
-    assert report["num_read"] == 12 and report["total"] == 5 and report["num_left_out"] == 1
+    assert report["num_read"] == 12 and report["total"] == 5 and report["num_left_out"] == 6
+    assert report["left_out"][0]["reason"].startswith("blurred: sharpness")
     names = sorted(path.name for path in (out / "images").iterdir())
     assert len(names) == 5 and not {"frame_000004.jpg", "frame_000005.jpg"} & set(names)
     assert np.shape(image_io.read_photo(out / "images" / names[0])) == (48, 64, 3)

@@ -49,13 +49,13 @@ def main() -> None:
     models.mkdir(exist_ok=True)
     found = pycolmap.incremental_mapping(database, images, models, options)
     best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
-    result = {"registered": 0, "num_points": 0, "reprojection_error_px": None, "num_models": 0}
+    result = {"names": [], "num_points": 0, "reprojection_error_px": None, "num_models": 0}
     if best is not None:
         model = folder / "model"
         model.mkdir(exist_ok=True)
         best.write(model)
         result = {
-            "registered": best.num_reg_images(),
+            "names": sorted(best.image(index).name for index in best.reg_image_ids()),
             "num_points": best.num_points3D(),
             "reprojection_error_px": best.compute_mean_reprojection_error(),
             "num_models": len(found),

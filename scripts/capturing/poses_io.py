@@ -37,10 +37,15 @@ class Poses(NamedTuple):
 
     attempt: Attempt
     folder: pathlib.Path  # its model lies in model/
-    registered: int
+    names: list[str]  # of the pictures that have one
     num_points: int
     num_models: int
     reprojection_error_px: float | None
+
+    @property
+    def registered(self) -> int:
+        """How many pictures have one."""
+        return len(self.names)
 
 
 def check_installed() -> None:
