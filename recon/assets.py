@@ -11,7 +11,7 @@
 | folder | ICT-FaceKit light (`generic_neutral_mesh.obj`, ...) or FLAME (`generic_model.pkl`, ...) |
 
 The format is told by the content, not by the name. Nothing in a pickle is executed: see
-`formats.pickle_io`.
+`render.pickle_io`.
 
 Units: metres and [0, 1] albedo in memory, whatever the file held.
 """
@@ -32,7 +32,7 @@ from recon.contour_paths.rule import (
     path_template,
 )
 from recon.formats import bfm_io, eos_io, flame_io, ict_io, lsfm_io, matlab_io
-from recon.formats.pickle_io import is_pickle, read_pickle
+from recon.formats.pickle_io import read_pickle
 from recon.formats.raw_model import (
     RawModel,
     field,
@@ -49,6 +49,7 @@ from recon.morphable import (
     landmark_embedding,
 )
 from render.files_io import read_arrays, replacing
+from render.pickle_io import is_pickle
 
 _DATA = pathlib.Path(__file__).parent / "data"
 _DEFAULT = _DATA / "default_head.npz"

@@ -8,10 +8,12 @@
 | `camera_path.json`, which is told by name | a flight without photos, from a viewer |
 
 Lengths are in the capture's own unit, mostly no metres, and its axes are its own too: `up` says
-where up is. In memory there are only cameras of `camera.py`, without distortion.
+where up is, and `normalize` brings all of it to the origin and tells the way back. In memory there
+are only cameras of `camera.py`, without distortion.
 
 A photo that is missing or cannot be used is left out, with the reason. Transparency is a
-background: photos come over white. A mask says which pixels count at all.
+background: photos come over white. A mask says which pixels count at all, or, where the files say
+`masks_cut_out`, what is there at all: the rest of the scene is then empty, and white.
 
 Axes: F photos, P points, H and W pixels, which may differ from photo to photo.
 """
@@ -32,6 +34,7 @@ from render.captures.colmap_io import find_models, read_colmap
 from render.captures.intrinsics import Lens, lens_of
 from render.captures.listing import LeftOut, Listing, Photo
 from render.captures.photo_io import View, picture_size, read_view
+from render.captures.similarity import Similarity, normalizing
 from render.captures.transforms_io import read_blender, read_transforms
 from render.captures.transforms_io import write_transforms as write_transforms
 
@@ -52,6 +55,7 @@ class Capture(NamedTuple):
     is_held_out: np.ndarray | None  # [F] bool, where the files themselves say so
     left_out: list[LeftOut]
     notes: tuple[str, ...]  # what a user should know of how the files were read
+    is_cut_out: bool = False  # around what the masks show there is nothing, and photos are white
 
 
 class CameraPath(NamedTuple):
@@ -133,12 +137,33 @@ def read_photos(
         is_held_out=None if None in held_out else np.array(held_out),
         left_out=left_out,
         notes=(*listing.notes, *(f"{count} photos: {text}" for text, count in remarks.items())),
+        is_cut_out=listing.is_cut_out,
     )
 
 
 def read_capture(folder: str | os.PathLike, width: int | None = None) -> Capture:
     """Reads the photos, cameras and points of `folder`: `list_capture`, then `read_photos`."""
     return read_photos(list_capture(folder), width)
+
+
+def normalize(capture: Capture) -> tuple[Capture, Similarity]:
+    """Moves a capture about the origin: up is +y, and the farthest camera at a distance of one.
+
+    Returns:
+      The capture moved, and the way there; its `inverse` leads cameras, points and meshes back to
+      the space of the capture's files.
+
+    Raises:
+      ValueError: all cameras stand in one place.
+    """
+    way = normalizing(capture.cameras, capture.up, capture.points)
+    points = capture.points
+    moved = capture._replace(
+        cameras=[way.camera(camera) for camera in capture.cameras],
+        points=None if points is None else way.points(points).astype(np.float32),
+        up=(way.rotation @ capture.up).astype(np.float32),
+    )
+    return moved, way
 
 
 def split(capture: Capture, every: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -174,13 +199,30 @@ def read_cameras(path: str | os.PathLike, size: tuple[int, int] | None = None) -
     if not listing.photos:
         first = listing.left_out[0]
         raise ValueError(f"expected cameras in {path}, found none; {first.name}: {first.reason}")
+    try:
+        cameras = cameras_of(listing, size)
+    except ValueError as error:
+        raise ValueError(f"{error} in {path}") from None
+    return CameraPath(cameras, [photo.name for photo in listing.photos], listing.left_out)
+
+
+def cameras_of(listing: Listing, size: tuple[int, int] | None = None) -> list[Camera]:
+    """Returns the cameras of photos as their files describe them, of a lens the pinhole.
+
+    Args:
+      listing: of F photos.
+      size: width and height of a picture, where neither file nor photo says one.
+
+    Raises:
+      ValueError: there is no size.
+    """
     cameras = []
     for photo in listing.photos:
         found = photo.intrinsics.size or (photo.file and picture_size(photo.file)) or size
         if found is None:
-            raise ValueError(f"expected w and h of {photo.name}, found none in {path}")
+            raise ValueError(f"expected w and h of {photo.name}, found none")
         cameras.append(_camera(photo, lens_of(photo.intrinsics, found)))
-    return CameraPath(cameras, [photo.name for photo in listing.photos], listing.left_out)
+    return cameras
 
 
 def _views(photos: list[Photo], width: int | None) -> Iterator[View | LeftOut]:

@@ -32,6 +32,7 @@ _HUGE = 0.97  # share of the mass whose Gaussians are no larger than any of the 
 _EDGE_STDS = 2.0  # where an opaque Gaussian fades from sight
 _FAINT = 0.05  # opacity of what is rather a haze than a thing
 _STRAY = 0.001  # share of the subject's mass that may leave the picture
+_BEHIND = 1.5  # of the subject's largest depth: what else is to be told apart by its depth
 _ROUNDS = 8  # target and distance, in turn
 
 
@@ -166,7 +167,21 @@ def frame(
       up: the axis of the turn.
       target: [3] metres, what the cameras look at; None for the middle of the subject.
     """
-    axes = [orbit_axes(azimuth, elevation_degrees, up) for azimuth in azimuths_degrees]
+    views = [(azimuth, elevation_degrees) for azimuth in azimuths_degrees]
+    return frame_views(subject, width, height, views, fov_degrees, up, target)
+
+
+def frame_views(
+    subject: Subject,
+    width: int,
+    height: int,
+    views_degrees: Sequence[tuple[float, float]],
+    fov_degrees: float = DEFAULT_FOV_DEGREES,
+    up: Sequence[float] = Y_UP,
+    target: Sequence[float] | None = None,
+) -> Framing:
+    """As `frame`, of views [A] at any azimuth and elevation each, all at one distance."""
+    axes = [orbit_axes(*view, up) for view in views_degrees]
     away, top = (np.stack(vectors) for vectors in zip(*axes, strict=True))
     right = np.cross(top, away)
     tangent = np.tan(np.radians(fov_degrees) / 2)
@@ -197,6 +212,45 @@ def frame(
             shift = shift + distance * np.mean(_middles(x[is_kept] / depth)) * right[0]
         target = target + shift
     return Framing(target, max(extent_at(distance, fov_degrees), 1e-6))
+
+
+def spread_views(
+    count: int, azimuths_degrees: Sequence[float], elevations_degrees: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Spreads views over a part of the sphere, each alone in as large an area as the others.
+
+    They climb from the first elevation to the last, turning by an irrational share of the azimuths
+    from each to the next; with one elevation they go around it in order.
+
+    Args:
+      count: of the views.
+      azimuths_degrees: first and last, the last one left out.
+      elevations_degrees: lowest and highest.
+
+    Returns:
+      Azimuth and elevation of each view, degrees.
+    """
+    index = np.arange(count)
+    first, last = azimuths_degrees
+    low, high = np.sin(np.radians(elevations_degrees))
+    if low == high:
+        turns = index / count
+    else:
+        # By the golden section every eighth, and they are held out, would lie on one side.
+        turns = index * 2**0.5 % 1
+    # Slices of a sphere that are equally high are equally large.
+    heights = low + (high - low) * (index + 0.5) / count
+    elevations = np.degrees(np.arcsin(np.clip(heights, -1, 1)))
+    return list(zip((first + (last - first) * turns).tolist(), elevations.tolist(), strict=True))
+
+
+def farthest(subject: Subject, cameras: Sequence[Camera]) -> float:
+    """Returns the largest depth of a subject, with a margin, that any camera has before it."""
+    points = np.asarray(subject.points)
+    depths = [
+        points @ np.asarray(camera.rotation)[2] + float(camera.translation[2]) for camera in cameras
+    ]
+    return _BEHIND * float(np.max(depths))
 
 
 def distance_of(extent: float, fov_degrees: float = DEFAULT_FOV_DEGREES) -> float:

@@ -88,6 +88,17 @@ def write_image(path: str | os.PathLike, image: jax.Array | np.ndarray, quality:
         Image.fromarray(values).save(temporary, **options)
 
 
+def write_depth(path: str | os.PathLike, depth: jax.Array | np.ndarray, unit: float) -> None:
+    """Writes depths [H, W] as a .png of 16 bits, in multiples of `unit`; zero where there is none.
+
+    Depths that 16 bits do not reach count as none.
+    """
+    levels = np.rint(np.asarray(depth, np.float64) / unit)
+    levels = np.where((levels > 0) & (levels < 1 << 16), levels, 0).astype(np.uint16)
+    with replacing(path) as temporary:
+        Image.fromarray(levels).save(temporary, "png", compress_level=4)
+
+
 def png_bytes(image: jax.Array | np.ndarray) -> bytes:
     """Returns [H, W, 3], [H, W, 4] or [H, W] in [0, 1] as the content of a .png file."""
     check_writable(image)

@@ -1,4 +1,4 @@
-r"""Shows splats, meshes and random people: videos from all sides or along a path, stills, pictures.
+r"""Shows splats, meshes and random people: videos from all sides or along a path, stills, captures.
 
 --show is a splat file (.ply, .compressed.ply, .spz, .splat) or a mesh (.obj, .glb, .ply), told
 apart by its content, or a made-up shape: ball, cube, plant, cord. The camera finds the subject by
@@ -8,6 +8,15 @@ itself and turns around it. Into --out go
   frames.png    some of its frames, for a look without a player
   still.png     instead of both, with --still
   config.json   every setting of this run, and the target and distance that were found
+
+With --capture=DIR it is photographed from known places instead, --frames of them spread over the
+sphere between --elevations (or around it, where that is one number). Into that folder go
+
+  transforms.json   cameras as instant-ngp and nerfstudio have them; scripts.train_splats reads it
+  images/           what they see, over --background
+  masks/            white where the subject is
+  depth/            16-bit multiples of `integer_depth_scale` of transforms.json; 0 where none is
+  config.json       as above
 
 --show=people draws --count random people, each in a pose, light and place of its own, and writes
 
@@ -30,6 +39,7 @@ Examples:
   python -m scripts.render --show=out/plush/splats.ply --cameras=data/plush
   python -m scripts.render --show=flowers.ply --trajectory=trajectory.npz --azimuth=30
   python -m scripts.render --show=out/me/head.glb --trajectory=out/jelly/trajectory.npz
+  python -m scripts.render --show=out/me/head.glb --capture=out/me/capture --frames=100 --size=384
   python -m scripts.render --show=people --count=10000 --size=128 --seed=1 --out=out/people
 
 Splats are y down, as most captures are, unless their file says otherwise; meshes are y up. --up
@@ -56,7 +66,7 @@ from render import (
 )
 from render.camera import DEFAULT_FOV_DEGREES, Camera, fit_camera, orbit
 from render.image import RenderOutput, contact_sheet
-from scripts.shell import command, people_io, scenes, stopping
+from scripts.shell import command, people_io, posed_io, scenes, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.settings import write_settings
 from scripts.shell.shown import Shown, read_moving, read_shown
@@ -66,6 +76,8 @@ _OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
 _STILL = flags.DEFINE_bool("still", False, "Write one picture rather than a video.")
 _SIZE = flags.DEFINE_string("size", "512", "Side of the picture, or WIDTHxHEIGHT, pixels.")
 _FRAMES = flags.DEFINE_integer("frames", 90, "Frames of the turn.", 1, 100_000)
+_CAPTURE = flags.DEFINE_string("capture", None, "Folder of a capture to write, instead of --out.")
+_ELEVATIONS = flags.DEFINE_string("elevations", "-20:60", "Degrees: LOW:HIGH of --capture, or one.")
 _FPS = flags.DEFINE_float("fps", 30.0, "Frames per second.", 0.1, 240.0)
 _AZIMUTH = flags.DEFINE_string(
     "azimuth", None, "Degrees: FROM:TO of the turn (0:360), or one or several of --still (0)."
@@ -87,14 +99,18 @@ _PEOPLE = "people"
 _FOR_PEOPLE = ("count", "sheet")
 _NOT_FOR_PEOPLE = (
     *("still", "frames", "fps", "azimuth", "elevation", "fov", "target", "distance", "up"),
-    *("background", "cameras", "trajectory"),
+    *("background", "cameras", "trajectory", "capture", "elevations"),
 )
 
 
 def main() -> None:
-    out = command.writable_folder(_OUT.value)
     if _STILL.value and (_CAMERAS.value or _TRAJECTORY.value):
         raise ValueError("expected --still or one of --cameras and --trajectory, found both")
+    if _CAPTURE.value is None:
+        out = command.writable_folder(_OUT.value)
+    else:
+        _check_flags_of_capture()
+        out = command.writable_folder(_CAPTURE.value, "--capture")
     width, height = scenes.picture_size(_SIZE.value)
     _check_flags_of_people()
     if _SHOW.value == _PEOPLE:
@@ -108,11 +124,19 @@ def main() -> None:
     command.say(f"{shown.name}: {shown.text}")
     if _CAMERAS.value:
         cameras, found = _camera_path(width, height), {}
+    elif _CAPTURE.value is not None:
+        cameras, found = _around(shown, width, height)
     else:
         cameras, found = _turn(shown, width, height)
     outputs = shown.frames(cameras, background)
 
     with stopping.noted():
+        if _CAPTURE.value is not None:
+            reach = framing.farthest(shown.subject, cameras)
+            count = posed_io.write_posed(out, cameras, outputs, reach)
+            write_settings(out, up=_UP.value or shown.up, **found)
+            command.say(f"wrote {out}: {count} pictures of {width} x {height} pixels")
+            return
         if _STILL.value:
             _write_still(out / "still.png", outputs, len(cameras))
         else:
@@ -132,6 +156,13 @@ def _check_flags_of_people() -> None:
             wanted = "--show=people with --count, --size, --seed and --sheet"
             wanted = f"{wanted} alone" if is_people else wanted
             raise ValueError(f"expected {wanted}, found --{name}")
+
+
+def _check_flags_of_capture() -> None:
+    """Refuses flags that a capture has no use for."""
+    for name in ("still", "cameras", "trajectory", "elevation", "out", "fps"):
+        if flags.FLAGS[name].present:
+            raise ValueError(f"expected --capture without --{name}, found both")
 
 
 def _camera_path(width: int, height: int) -> list[Camera]:
@@ -159,22 +190,38 @@ def _turn(shown: Shown, width: int, height: int) -> tuple[list[Camera], dict]:
     """Returns the cameras around what is shown, and what was found about it."""
     num_frames = shown.num_pictures or _FRAMES.value
     angles = scenes.azimuths(_AZIMUTH.value, num_frames, _STILL.value)
-    up = scenes.axis(_UP.value or shown.up)
+    return _views(shown, [(angle, _ELEVATION.value) for angle in angles], width, height)
+
+
+def _around(shown: Shown, width: int, height: int) -> tuple[list[Camera], dict]:
+    """Returns the cameras of a capture of what is shown, and what was found about it."""
+    low, high = scenes.span(_ELEVATIONS.value, "--elevations such as -20:60 or 15")
+    if not -90 <= low <= high <= 90:
+        raise ValueError(f"expected --elevations from -90 to 90, found {_ELEVATIONS.value}")
+    azimuths = scenes.span(_AZIMUTH.value or "0:360", "--azimuth such as -90:90")
+    views = framing.spread_views(_FRAMES.value, azimuths, (low, high))
+    return _views(shown, views, width, height)
+
+
+def _views(
+    shown: Shown, views: list[tuple[float, float]], width: int, height: int
+) -> tuple[list[Camera], dict]:
+    """Returns the cameras at azimuths and elevations, all at one distance, and what was found."""
+    lens = {"fov_degrees": _FOV.value, "up": scenes.axis(_UP.value or shown.up)}
     target = None
     if _TARGET.value:
         target = scenes.numbers(_TARGET.value, "--target=x,y,z")
         if len(target) != 3:
             raise ValueError(f"expected --target=x,y,z, found {_TARGET.value}")
-    lens = {"elevation_degrees": _ELEVATION.value, "fov_degrees": _FOV.value, "up": up}
-    some = angles[:: -(-len(angles) // _FRAMED)]
-    found = framing.frame(shown.subject, width, height, some, target=target, **lens)
+    some = views[:: -(-len(views) // _FRAMED)]
+    found = framing.frame_views(shown.subject, width, height, some, target=target, **lens)
     extent = found.extent
     if _DISTANCE.value:
         extent = framing.extent_at(_DISTANCE.value, _FOV.value)
-    cameras = [
-        orbit(found.target, extent, 1, width, height, azimuth_degrees=(angle, angle), **lens)[0]
-        for angle in angles
-    ]
+    cameras = []
+    for azimuth, elevation in views:
+        at = {"azimuth_degrees": (azimuth, azimuth), "elevation_degrees": elevation}
+        cameras += orbit(found.target, extent, 1, width, height, **at, **lens)
     distance = framing.distance_of(extent, _FOV.value)
     return cameras, {"found_target": found.target, "found_distance": distance}
 

@@ -23,20 +23,23 @@ Photos may differ in size, lens and orientation; images_2/ and other smaller cop
 lens distortion is taken out. A photo that is missing, unreadable or without a pose is left out and
 named in metrics.json. A mask (mask_path of nerfstudio, or masks/ beside images/) is white where a
 photo counts: black pixels take no part in the loss nor in the scores. Transparency is no mask but a
-background: transparent photos are learnt over white.
+background: transparent photos are learnt over white, and so are those of a transforms.json that
+says "masks_cut_out": true.
 
 On a CPU two photos are worked on at a time, on a core each. Ctrl-C or SIGTERM ends the training
 early, with a checkpoint and the scene as it is then. A training that was ended, by these or
 otherwise, goes on when the same command is given again; a folder with a training of other settings
 is refused. --minutes counts the time of learning in all sittings, without compiling and scoring.
-LPIPS wants weights that do not come along: --lpips_trunk takes torchvision's VGG16 (.pth or
-.safetensors), --lpips_heads the vgg.pth of the lpips package.
+LPIPS, by VGG16, is reported once `python -m scripts.fetch_features` has brought its weights;
+--lpips_trunk takes torchvision's VGG16 (.pth or .safetensors) instead, and --lpips_heads the
+vgg.pth of the lpips package.
 
 Exit status: 0 done; 2 bad input; 1 the training diverged, or ended before it saw each photo once;
 130 or 143 stopped.
 """
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any, NamedTuple
 
@@ -44,7 +47,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from models.perception import vgg
+from models.perception import lpips, vgg
 from render import capture_io, files_io, image_io, splat_io
 from render.camera import Camera
 from render.capture_io import Capture, LeftOut
@@ -63,7 +66,7 @@ from render.splat_training import (
     replicate,
     stack_views,
 )
-from scripts.shell import command, scenes, stopping, training
+from scripts.shell import command, perceptual, scenes, stopping, training
 from scripts.shell.training import LoopConfig, Run, Step
 
 _DEFAULT = TrainConfig()
@@ -85,6 +88,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the start, the order of photos 
 
 _SCORES = {"psnr_db": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}", "lpips": "LPIPS {:.3f}"}
 _REPORT_EVERY = 20  # steps; each asks the device anyway, whether there was room
+_FEWEST = 3  # photos that tell a scene
 _SHOWN = 4  # held-out photos in the picture
 _MARGIN = 1.25  # room for pairs on top of what the photos need
 
@@ -102,8 +106,8 @@ def main() -> None:
     config = dataclasses.replace(
         _DEFAULT, count=_COUNT.value, degree=_DEGREE.value, steps=_STEPS.value
     )
-    judge = _load_lpips()
     training.split_cpu(max_devices=2)
+    judge = _load_lpips()
     capture = _read_capture()
     photos, held_out = split_photos(capture)
     run = training.open_run(
@@ -158,24 +162,28 @@ def _read_capture() -> Capture:
     return capture
 
 
-def _load_lpips():
+def _load_lpips() -> perceptual.Judge | None:
     paths = _LPIPS_TRUNK.value, _LPIPS_HEADS.value
     if not any(paths):
-        return None
+        return perceptual.load_lpips()
     if not all(paths):
         raise ValueError("expected both --lpips_trunk and --lpips_heads, found one of them")
-    return vgg.load_lpips(*paths)
+    return functools.partial(lpips.lpips, lpips.load_lpips(*paths))
 
 
 def split_photos(capture: Capture) -> tuple[Photos, Photos]:
     """Parts the photos to learn from and those to judge by."""
+    if len(capture.images) < _FEWEST:
+        raise ValueError(f"expected at least {_FEWEST} photos, found {len(capture.images)}")
     everything = np.arange(len(capture.images))
     train, held_out = everything, everything[:0]
     if _HOLD_OUT.value:
         train, held_out = capture_io.split(capture, _HOLD_OUT.value)
     if not len(train):
         raise ValueError(f"expected photos to learn from, found {len(held_out)}, all held out")
-    everything = capture.cameras, capture.images, capture.masks
+    # Around a subject that is cut out the photos are white: that, too, is to be learnt.
+    masks = [None] * len(capture.images) if capture.is_cut_out else capture.masks
+    everything = capture.cameras, capture.images, masks
     return tuple(
         Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
     )
@@ -224,7 +232,7 @@ def _enough(state: TrainState, views: Views) -> int:
 
 
 def evaluate(
-    state: TrainState, photos: Photos, config: TrainConfig, judge: dict | None = None
+    state: TrainState, photos: Photos, config: TrainConfig, judge: perceptual.Judge | None = None
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Scores the scene by photos; returns means, and pairs of photo and picture to look at."""
     scores, pictures = {}, []
@@ -239,9 +247,9 @@ def evaluate(
     ):
         rgb = np.clip(np.asarray(output.rgb)[: image.shape[0], : image.shape[1]], 0, 1)
         values = {"psnr_db": psnr(rgb, image, mask), "ssim": ssim(rgb, image, mask=mask)}
-        if judge is not None:
+        if judge is not None and min(image.shape[:2]) >= vgg.MIN_SIDE:
             is_seen = True if mask is None else mask[..., None] > 0
-            values["lpips"] = vgg.lpips(judge, rgb * is_seen, image * is_seen)
+            values["lpips"] = judge(rgb * is_seen, image * is_seen)
         for name, value in values.items():
             scores.setdefault(name, []).append(float(value))
         if i in shown:

@@ -56,13 +56,18 @@ class Line(NamedTuple):
     @property
     def inputs(self) -> list[str]:
         """What it reads."""
-        values = [value for flag, value in self._flags() if flag in INPUTS]
+        inputs = INPUTS - {"capture"} if self.command == "render" else INPUTS
+        values = [value for flag, value in self._flags() if flag in inputs]
         return [name for value in values for name in value.split(",")]
 
     @property
     def outputs(self) -> list[str]:
         """Where it writes."""
-        return [value for flag, value in self._flags() if flag in ("out", "view")]
+        return [value for flag, value in self._flags() if flag in self._output_flags]
+
+    @property
+    def _output_flags(self) -> tuple[str, ...]:
+        return ("out", "capture") if self.command == "render" else ("out", "view")
 
     def _flags(self) -> list[tuple[str, str]]:
         pairs = [word.removeprefix("--").partition("=") for word in self.arguments]

@@ -388,6 +388,10 @@ def scaled(factor):
         ({"frames": []}, "at least one frame, found none"),
         ({"frames": 3}, "a list of frames, found none"),
         (
+            {"frames": [{"file_path": name_of(i)} for i in range(9)]},
+            "found 0 of 9; images/00.png: expected a transform_matrix, found none",
+        ),
+        (
             {"frames": [{"transform_matrix": scaled(1)}]},
             "frame 0: expected a file_path, found none",
         ),
@@ -427,6 +431,7 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, changes, message):
         ({"transform_matrix": [[1, 2], [3, 4]]}, "found another shape"),
         ({"transform_matrix": [["a"] * 4] * 4}, "found another shape"),
         ({"transform_matrix": scaled(np.inf)}, "expected finite numbers"),
+        ({"transform_matrix": scaled(np.nan)}, "expected finite numbers"),
         ({"camera_model": "THIN_PRISM_FISHEYE", "p1": 0.1}, "no p1 of a THIN_PRISM_FISHEYE lens"),
         ({"k1": -50.0}, "one that bends photos away"),
     ],

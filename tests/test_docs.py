@@ -33,6 +33,13 @@ NOT_RUN = {  # line: reason
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py -k momentum": "runs tests",
     "source .venv/bin/activate": "of the reader's shell",
     "pip install -e .[view]": "would install",
+    "pip install -e .[sfm]": "would install",
+    "python -m scripts.fetch_features": "would fetch 64 MB; has a test of its own",
+    "python -m scripts.prepare_capture --video=me.mp4 --masks=person --out=out/capture": "wants "
+    "COLMAP, which has a test of its own",
+    "python -m scripts.prepare_capture --images=photos --frames=150 --out=out/photos": "likewise",
+    "python -m scripts.train_splats --capture=out/capture --width=400 --out=out/scene": "reads "
+    "what the line before writes",
     "python -m scripts.evaluate_fit --tune --out=out/tune": "takes an hour; has a test of its own",
     "python -m scripts.reconstruct --photo=me.jpg --model=model2019_face12.h5 --out=out/me": "the "
     "model is not to be had without registration; files of its layout are read in test_assets",

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from render.camera import Y_UP, orbit, project
-from render.framing import distance_of, extent_at, frame, mesh_subject, splat_subject, with_width
+from render.framing import (
+    distance_of,
+    extent_at,
+    frame,
+    frame_views,
+    mesh_subject,
+    splat_subject,
+    spread_views,
+    with_width,
+)
 from render.gaussians import Gaussians
 from render.mesh import Mesh
 
@@ -128,3 +137,37 @@ def test_another_width_shows_the_same_view():
     assert (small.width, small.height) == (100, 75)
     points = np.random.default_rng(0).normal(size=(5, 3)) * 0.3
     np.testing.assert_allclose(4 * project(small, points)[0], project(camera, points)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 8])
+def test_views_are_spread_over_the_sphere_and_so_is_every_eighth(every):
+    azimuths, elevations = np.radians(spread_views(400, (0, 360), (-90, 90))).T
+    flat = np.cos(elevations)
+    places = np.stack([flat * np.sin(azimuths), np.sin(elevations), flat * np.cos(azimuths)], -1)
+    places = places[::every]
+    # However the sphere is halved, half of them are on either side.
+    sides = places @ np.random.default_rng(0).normal(size=(3, 50)) > 0
+    np.testing.assert_allclose(sides.mean(0), 0.5, atol=0.06)
+    distances = np.linalg.norm(places[:, None] - places, axis=-1) + 9 * np.eye(len(places))
+    area = 4 * np.pi / len(places)
+    assert distances.min() > 0.3 * np.sqrt(area)
+
+
+def test_views_of_one_elevation_go_around():
+    assert spread_views(4, (0, 360), (15, 15)) == [
+        (angle, pytest.approx(15)) for angle in (0, 90, 180, 270)
+    ]
+    azimuths, elevations = np.array(spread_views(50, (-90, 90), (-20, 60))).T
+    assert -90 <= azimuths.min() < -80 < 80 < azimuths.max() < 90
+    assert -20 < elevations.min() < -18 < 56 < elevations.max() < 60
+
+
+def test_one_distance_shows_all_from_every_elevation():
+    mesh, seen = box((0.0, 1.0, 2.0), (1.0, 1.5, 4.0)), [(0.0, -20.0), (100.0, 10.0), (200.0, 60.0)]
+    found = frame_views(mesh_subject(mesh), 200, 200, seen)
+    least = []
+    for azimuth, elevation in seen:
+        (camera,) = views(found, [azimuth], 200, 200, elevation_degrees=elevation)
+        pixels, _ = project(camera, mesh.vertices)
+        least.append(np.minimum(pixels, 200 - pixels).min() / 200)
+    np.testing.assert_allclose(min(least), 0.05, atol=2e-3)

@@ -217,3 +217,45 @@ def test_sizes_angles_and_colours_are_read():
 def test_up_is_named_by_its_nearest_axis():
     assert nearest_axis(np.array([-0.2, -0.96, -0.15])) == "-y"
     assert nearest_axis(np.array([0.1, 0.2, 0.9])) == "z"
+
+
+@pytest.mark.compiles
+def test_a_capture_tells_where_what_is_shown_lies(inputs, tmp_path):
+    flags = ("--azimuth=-60:60", "--elevations=-30:60", "--frames=8", "--size=48x40")
+    done = run(f"--show={inputs / 'mesh.ply'}", f"--capture={tmp_path / 'posed'}", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("posed: 8 pictures of 48 x 40 pixels\n")
+    capture = capture_io.read_capture(tmp_path / "posed")
+    assert capture.names == [f"images/{i:04d}.png" for i in range(8)] and not capture.left_out
+    assert capture.is_cut_out
+    unit = json.loads((tmp_path / "posed" / "transforms.json").read_text())["integer_depth_scale"]
+    assert unit <= 1e-3  # of a mesh of two metres
+    inside = 0
+    for name, camera, mask in zip(capture.names, capture.cameras, capture.masks, strict=True):
+        levels = np.asarray(Image.open(tmp_path / "posed" / name.replace("images", "depth")))
+        assert levels.dtype == np.uint16 and not levels[mask == 0].any()
+        rows, columns = np.nonzero(mask == 1)
+        pixels = np.stack([columns, rows], -1) + 0.5
+        depth = levels[rows, columns] * unit
+        local = np.c_[(pixels - camera.center) / camera.focal, np.ones(len(depth))] * depth[:, None]
+        points = (local - camera.translation) @ np.asarray(camera.rotation)
+        np.testing.assert_allclose(points[:, 2], 0, atol=5e-3)  # the plane that the triangle is in
+        assert np.all(points[:, 0] > points[:, 1] - 0.1) and np.abs(points).max() < 1.1
+        inside += len(depth)
+    assert inside > 1000
+    assert json.loads((tmp_path / "posed" / "config.json").read_text())["found_distance"] > 0
+
+
+@pytest.mark.parametrize(
+    "flag, line",
+    [
+        ("--still", "expected --capture without --still, found both"),
+        ("--out=there", "expected --capture without --out, found both"),
+        ("--elevations=60:-20", "expected --elevations from -90 to 90, found 60:-20"),
+        ("--elevations=a", "expected --elevations such as -20:60 or 15, found a"),
+    ],
+)
+def test_flags_that_make_no_capture_are_refused(inputs, tmp_path, flag, line):
+    done = run(f"--show={inputs / 'mesh.ply'}", f"--capture={tmp_path / 'posed'}", flag)
+    assert done.returncode == 2 and done.stderr == f"render: {line}\n"
+    assert not (tmp_path / "posed").exists()

@@ -186,10 +186,16 @@ def test_a_capture_of_two_sizes_with_a_mask_and_a_photo_missing(capture, tmp_pat
         (("--capture={capture}", "--out={render}"), "capture of None, found"),
         (("--capture={capture}", "--lpips_heads=x"), "expected both --lpips_trunk"),
         (("--capture={capture}", "--hold_out=1"), "expected photos to learn from, found 8"),
+        (("--capture={two}",), "expected at least 3 photos, found 2"),
     ],
 )
 def test_bad_input_takes_one_line(capture, tmp_path, arguments, line):
     names = {"capture": capture, "none": tmp_path / "none", "render": tmp_path}
+    names["two"] = tmp_path / "two"
+    shutil.copytree(capture, names["two"])
+    data = json.loads((capture / "transforms.json").read_text())
+    data["frames"] = data["frames"][:2]
+    (names["two"] / "transforms.json").write_text(json.dumps(data))
     (tmp_path / "config.json").write_text('{"scene": "of another command"}')
     done = run(*(argument.format(**names) for argument in arguments))
     assert done.returncode == 2

@@ -17,10 +17,11 @@ import numpy as np
 import scipy.sparse.csgraph
 from numpy.typing import NDArray
 
-from recon.formats.pickle_io import is_pickle, read_pickle
+from recon.formats.pickle_io import read_pickle
 from recon.formats.raw_model import RawModel, field, foreign_kind, points, refuse
 from recon.morphable import NUM_CONTOUR, NUM_LANDMARKS
 from render import files_io
+from render.pickle_io import is_pickle
 
 _FLAME = "a FLAME model"
 _NUM_IDENTITY = 300  # columns of `shapedirs`; those after are expressions

@@ -1,78 +1,18 @@
-"""Reads the arrays of a Python pickle, and executes nothing that is in it.
-
-A pickle is a program that its reader runs: it names classes and functions and has them called. Here
-it may name what arrays are made of (numpy, scipy.sparse, and chumpy, in which FLAME's were kept),
-and each such name stands for an empty record of what it was given; any other stops the reading.
-Arrays are then made of the records, their sizes held against the bytes that are there.
-
-Sources: the pickles that numpy 1 and 2 write, of protocols 0 to 5; chumpy 0.70, `ch.py` and
-`reordering.py`.
-"""
+"""Reads model files that are pickles of arrays; `render.pickle_io` executes nothing in them."""
 
 import io
 import math
 import os
 import pathlib
-import pickle
-import pickletools
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon.formats.raw_model import guarded, refuse
+from render.pickle_io import pickled_arrays
 
 _PICKLE = "a pickle of arrays"
 _NPY_MAGIC = b"\x93NUMPY"
-_NUMPY = {
-    ("multiarray", "_reconstruct"),
-    ("multiarray", "scalar"),
-    ("numeric", "_frombuffer"),
-}
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("collections", "OrderedDict"),
-    ("copy_reg", "_reconstructor"),
-    ("copyreg", "_reconstructor"),
-    ("__builtin__", "object"),
-    ("builtins", "object"),
-    ("__builtin__", "set"),
-    ("builtins", "set"),
-    ("builtins", "bytearray"),
-    ("chumpy.ch", "Ch"),
-    ("chumpy.reordering", "Select"),
-    ("chumpy.reordering", "Reshape"),
-    ("chumpy.reordering", "transpose"),
-}
-_ALLOWED |= {(f"numpy.{core}.{file}", name) for core in ("core", "_core") for file, name in _NUMPY}
-# Sparse matrices (the joint regressor) are passed over.
-_ALLOWED |= {
-    (f"scipy.sparse.{file}", f"{kind}_matrix")
-    for kind in ("csc", "csr", "coo")
-    for file in (kind, f"_{kind}")
-}
-_MOST_DEPTH = 8  # of chumpy's expressions
-_DTYPES = "fiub"
-
-
-class _Record:
-    """What a pickle named, and what it gave it."""
-
-    name = ""
-
-    def __new__(cls, *args: Any) -> "_Record":
-        record = super().__new__(cls)
-        record.args, record.state = args, None
-        return record
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-def is_pickle(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a pickle of a dict, or of any of protocol 2 on."""
-    return (len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5) or head.startswith(b"(dp")
 
 
 def read_pickle(path: os.PathLike) -> dict[str, NDArray]:
@@ -85,10 +25,11 @@ def read_pickle(path: os.PathLike) -> dict[str, NDArray]:
       ValueError: one line, when the file is damaged, or asks for anything but arrays.
     """
     path = pathlib.Path(path)
-    return guarded(path, _PICKLE, lambda: _read(path))
+    return guarded(path, _PICKLE, lambda: pickled_arrays(_pickle_in(path)))
 
 
-def _read(path: pathlib.Path) -> dict[str, NDArray]:
+def _pickle_in(path: pathlib.Path) -> bytes:
+    """Returns the bytes of a file from where its pickle begins."""
     stream = io.BytesIO(path.read_bytes())
     if stream.getvalue()[:6] == _NPY_MAGIC:
         version = np.lib.format.read_magic(stream)
@@ -98,135 +39,4 @@ def _read(path: pathlib.Path) -> dict[str, NDArray]:
             shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
         if dtype.kind != "O" or math.prod(shape) != 1:
             raise refuse(path, "a dict in an .npy file", f"an array {shape} of {dtype}")
-    values = _unpickled(stream)
-    if isinstance(values, _Record):  # numpy packs the dict in an array of one object
-        values = _object_in(values)
-    if not isinstance(values, dict):
-        raise refuse(path, f"{_PICKLE} in a dict", f"a {type(values).__name__}")
-    arrays = {str(name): _array(value, _MOST_DEPTH) for name, value in values.items()}
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
-def _unpickled(stream: io.BytesIO) -> Any:
-    start, most = stream.tell(), len(stream.getbuffer())
-    for opcode, argument, _ in pickletools.genops(stream):
-        # Such a number makes a reader set memory aside for all that lie below it.
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > most:
-            raise ValueError("a pickle with more entries than bytes")
-    stream.seek(start)
-    # Text of Python 2 holds raw bytes as well: each letter of latin-1 is one.
-    return _Unpickler(stream, encoding="latin-1").load()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Runs a pickle in which every name makes a record."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            # Bytes, as Python 3 writes them for Python 2.
-            return lambda text, encoding: _latin_bytes(text)
-        if (module, name) not in _ALLOWED:
-            raise ValueError(f"a pickle that asks for {module}.{name}, which is not allowed")
-        # A new class each time: a pickle may set attributes of what it was given.
-        base = dict if name == "OrderedDict" else _Record
-        return type(name, (base,), {"name": name})
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise ValueError("a pickle that leans on another file")
-
-
-def _latin_bytes(text: Any) -> bytes:
-    if isinstance(text, bytes | bytearray):
-        return bytes(text)
-    if not isinstance(text, str):
-        raise ValueError(f"bytes as {type(text).__name__}")
-    return text.encode("latin-1")
-
-
-def _object_in(record: _Record) -> Any:
-    state = record.state
-    is_one = isinstance(state, tuple) and isinstance(state[-1], list) and len(state[-1]) == 1
-    return state[-1][0] if is_one else record
-
-
-def _array(value: Any, depth: int) -> NDArray | None:
-    """Makes the array that a record stands for; None for other things."""
-    if isinstance(value, bool | int | float):
-        return np.asarray(value)
-    if isinstance(value, list | tuple) and value and all(_is_number(entry) for entry in value):
-        return np.asarray(value)
-    if not isinstance(value, _Record) or not depth:
-        return None
-    if value.name == "_reconstruct" and isinstance(value.state, tuple) and len(value.state) == 5:
-        _, shape, dtype, is_fortran, content = value.state
-        return _shaped(content, dtype, shape, "F" if is_fortran else "C")
-    if value.name == "_frombuffer" and len(value.args) == 4:
-        content, dtype, shape, order = value.args
-        return _shaped(content, dtype, shape, "F" if order == "F" else "C")
-    if isinstance(value.state, dict):
-        name = value.name
-        if name == "_reconstructor" and value.args:  # of protocols 0 and 1
-            name = getattr(value.args[0], "name", "")
-        return _of_chumpy(name, value.state, depth - 1)
-    return None
-
-
-def _is_number(entry: Any) -> bool:
-    return isinstance(entry, int | float) and not isinstance(entry, bool)
-
-
-def _shaped(content: Any, dtype: Any, shape: Any, order: str) -> NDArray | None:
-    kind = _dtype(dtype)
-    if kind is None or isinstance(content, list):
-        return None  # objects, or text
-    if isinstance(content, _Record) and content.name == "bytearray":
-        content = content.args[0]
-    content = _latin_bytes(content)
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError("an array without a shape")
-    if math.prod(shape) * kind.itemsize != len(content):
-        raise ValueError(f"{len(content)} bytes in an array {shape} of {kind}")
-    numbers = np.frombuffer(content, kind).reshape(shape, order=order)
-    return numbers.astype(kind.newbyteorder("="), copy=False)
-
-
-def _dtype(record: Any) -> np.dtype | None:
-    if not isinstance(record, _Record) or record.name != "dtype" or not record.args:
-        return None
-    code = record.args[0]
-    code = code.decode("latin-1") if isinstance(code, bytes) else code
-    if not isinstance(code, str) or code[:1] not in _DTYPES or not code[1:].isdecimal():
-        return None
-    if int(code[1:]) not in (1, 2, 4, 8):
-        raise ValueError(f"numbers of type {code[:20]}")
-    order = record.state[1] if isinstance(record.state, tuple) and len(record.state) > 1 else "|"
-    order = order.decode("latin-1") if isinstance(order, bytes) else order
-    if order not in ("<", ">", "|", "="):
-        raise ValueError("numbers of an unknown byte order")
-    return np.dtype(order + code)
-
-
-def _of_chumpy(name: str, state: dict, depth: int) -> NDArray | None:
-    """Evaluates what chumpy keeps: numbers `x`, or an operation on numbers `a`."""
-    if name == "Ch":
-        return _array(state.get("x"), depth)
-    source = _array(state.get("a"), depth)
-    if source is None or name not in ("Select", "Reshape", "transpose"):
-        return None
-    if name == "Select":
-        chosen = _array(state.get("idxs"), depth)
-        if chosen is None or chosen.dtype.kind not in "iu" or chosen.size > source.size:
-            raise ValueError("a selection of chumpy without places")
-        picked = source.ravel()[chosen]
-        return picked.reshape(_counts(state.get("preferred_shape", picked.shape), depth))
-    if name == "Reshape":
-        return source.reshape(_counts(state.get("newshape"), depth))
-    axes = state.get("axes")
-    return source.transpose(None if axes is None else _counts(axes, depth))
-
-
-def _counts(value: Any, depth: int) -> tuple[int, ...]:
-    counts = _array(value, depth)
-    if counts is None or counts.dtype.kind not in "iu":
-        raise ValueError("a shape of chumpy that is none")
-    return tuple(int(n) for n in counts.ravel())
+    return stream.read()

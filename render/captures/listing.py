@@ -39,3 +39,4 @@ class Listing(NamedTuple):
     points: np.ndarray | None = None  # [P, 3] float32
     colors: np.ndarray | None = None  # [P, 3] float32 in [0, 1]
     notes: tuple[str, ...] = ()  # what a user should know of how the files were read
+    is_cut_out: bool = False  # masks tell the subject from nothing, not what counts from the rest

@@ -7,18 +7,21 @@ Sources: nerfstudio's documentation, "Data conventions"; instant-ngp's, "NeRF da
 
 import os
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import trimesh
+from numpy.typing import NDArray
 
 from render.camera import Camera
 from render.captures.find_io import Finder
 from render.captures.intrinsics import Intrinsics, distortion_of
 from render.captures.listing import LeftOut, Listing, Photo
 from render.captures.poses import make_rigid, read_pose
-from render.files_io import read_object, write_json
+from render.files_io import read_object, replacing, write_json
+from render.image import to_bytes
 
 OPENGL = np.array([1.0, -1.0, -1.0])  # OpenGL's camera axes and ours
 _FOCAL_KEYS = {"fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov"}
@@ -39,6 +42,7 @@ def read_transforms(path: str | os.PathLike) -> Listing:
         listing = listing._replace(
             photos=[p._replace(is_held_out=p.name in held_out) for p in listing.photos]
         )
+    listing = listing._replace(is_cut_out=data.get("masks_cut_out") is True)
     named = data.get("ply_file_path")
     cloud = path.parent / str(named or "points3D.ply").replace("\\", "/")
     if cloud.is_file():
@@ -70,7 +74,11 @@ def read_blender(folder: str | os.PathLike) -> Listing:
 
 
 def write_transforms(
-    path: str | os.PathLike, cameras: Sequence[Camera], names: Sequence[str]
+    path: str | os.PathLike,
+    cameras: Sequence[Camera],
+    names: Sequence[str],
+    entries: Sequence[Mapping[str, Any]] | None = None,
+    top: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Writes `cameras` as transforms.json, in the convention of nerfstudio and instant-ngp.
 
@@ -78,6 +86,8 @@ def write_transforms(
       path: of the file.
       cameras: perspective ones.
       names: of their pictures, relative to the file's folder.
+      entries: what else is to be said of each picture, such as its `mask_path`.
+      top: what else is to be said of all of them.
     """
     if len(cameras) != len(names):
         raise ValueError(f"expected a name for each of {len(cameras)} cameras, found {len(names)}")
@@ -95,13 +105,22 @@ def write_transforms(
             | {"w": camera.width, "h": camera.height}
         )
         frames.append({"file_path": name, "transform_matrix": pose})
+    if entries is not None:
+        frames = [frame | dict(entry) for frame, entry in zip(frames, entries, strict=True)]
     # Readers know the lens at the top better than one at each photo.
     if all(lens == lenses[0] for lens in lenses):
-        top = lenses[0] if lenses else {}
+        shared = lenses[0] if lenses else {}
     else:
-        top = {}
+        shared = {}
         frames = [lens | frame for lens, frame in zip(lenses, frames, strict=True)]
-    write_json(path, {"camera_model": "PINHOLE"} | top | {"frames": frames})
+    write_json(path, {"camera_model": "PINHOLE"} | shared | dict(top) | {"frames": frames})
+
+
+def write_points(path: str | os.PathLike, points: NDArray, colors: NDArray | None) -> None:
+    """Writes points [P, 3] as .ply, with their colours [P, 3] in [0, 1] if they have any."""
+    bytes_ = None if colors is None else to_bytes(colors)
+    with replacing(path) as temporary:
+        trimesh.PointCloud(points, bytes_).export(temporary, file_type="ply")
 
 
 def _read_frames(path: pathlib.Path) -> dict[str, Any]:

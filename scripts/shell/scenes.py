@@ -52,15 +52,20 @@ def picture_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
+def span(text: str, what: str) -> tuple[float, float]:
+    """Reads LOW:HIGH, or one number for both."""
+    ends = numbers(text, what, ":")
+    if len(ends) > 2:
+        raise ValueError(f"expected {what}, found {text}")
+    return ends[0], ends[-1]
+
+
 def azimuths(text: str | None, num_frames: int, is_still: bool) -> np.ndarray:
     """Reads the azimuths of the pictures, degrees."""
     text = text or ("0" if is_still else "0:360")
     if is_still:
         return np.array(numbers(text, "--azimuth such as 0 or -40,0,40"))
-    ends = numbers(text, "--azimuth such as 0:360 or 30", ":")
-    if len(ends) > 2:
-        raise ValueError(f"expected --azimuth such as 0:360 or 30, found {text}")
-    return np.linspace(ends[0], ends[-1], num_frames, endpoint=False)
+    return np.linspace(*span(text, "--azimuth such as 0:360 or 30"), num_frames, endpoint=False)
 
 
 def frames_in_time(seconds: np.ndarray, fps: float) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""From a video or photos to a capture: frames, poses, masks."""
