@@ -106,6 +106,7 @@ _SIZE = flags.DEFINE_string("size", "384", "Side of the films, or WIDTHxHEIGHT, 
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Axis of the splats that is to be up.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise, and of the places of what is filled in.")
 
+_SUBSTEPS = 4  # that are tried, where a motion is matched
 _STANDING = "sway"  # the scene that is made to fit where none is given
 
 
@@ -285,10 +286,15 @@ def _match(made: Quest, stop: stopping.Stop) -> Outcome:
             )
 
         for start in made.starts:
-            rough = match(start, made.scene, matching.STAGES)
-            scene = quest.with_own_substep(made, rough.theta)
-            fine = match(rough.theta, scene, [matching.LAST])
-            found.append(fine._replace(evaluations=rough.evaluations + fine.evaluations))
+            best, timing = match(start, made.scene, matching.STAGES), None
+            for _ in range(_SUBSTEPS):  # what is found depends on them, and they on that
+                scene = quest.with_own_substep(made, best.theta)
+                if scene.view.timing == timing:
+                    break
+                timing, so_far = scene.view.timing, best.evaluations
+                best = match(best.theta, scene, [matching.LAST])
+                best = best._replace(evaluations=so_far + best.evaluations)
+            found.append(best)
     stop.act()
     report = answer.of_matches(found, made.scene)
     return Outcome(report, _pairs(made, found), _clips_at(made, found[0].theta))

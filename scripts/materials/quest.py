@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from models.diffusion import words
 from models.diffusion.motion_prior import MotionPrior
 from models.diffusion.motion_prior_io import load_prior
 from render import image_io
@@ -78,8 +79,11 @@ def make_quest(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot
     Raises:
       ValueError: in one line, when things do not go together.
     """
+    _check(wish, scene)
     boxes, scene = scene.boxes, dataclasses.replace(scene, boxes=(), substep_dt=None)
-    ready = make_coarse(scene, splats.gaussians, **wish.how)
+    # What was simulated elsewhere is to be met on its own grid.
+    make = make_simulation if wish.kind == "reference" else make_coarse
+    ready = make(scene, splats.gaussians, **wish.how)
     prior = None
     if wish.kind == "motion":
         prior = load_prior(wish.place or suited_family(ready).name)
@@ -113,6 +117,18 @@ def make_quest(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot
     _check_places(reference, learnt)
     judge = None if reference else _judge(wish, prior, likeness, learnt, own)
     return Quest(ready, likeness, learnt, own, starts, labels, judge, reference, family)
+
+
+def _check(wish: Wish, scene: SceneFile) -> None:
+    """Refuses early what does not go together."""
+    if wish.kind != "svd" and wish.image:
+        raise ValueError("expected --image with --prior=svd:DIR alone, found it with another")
+    if wish.kind == "motion":
+        words.band_of(wish.prompt)
+    if wish.regions == "boxes" and not scene.boxes:
+        raise ValueError(
+            f"expected boxes of material in {scene.path} for --regions=boxes, found none"
+        )
 
 
 def suited_family(ready: ReadyScene) -> Family:
@@ -179,10 +195,6 @@ def _regions(wish: Wish, ready: ReadyScene, boxes: tuple) -> np.ndarray | None:
     if wish.regions in ("1", "field"):
         return None
     if wish.regions == "boxes":
-        if not boxes:
-            raise ValueError(
-                f"expected boxes of material in {ready.scene.path} for --regions=boxes, found none"
-            )
         return properties.in_boxes(x, boxes)
     return properties.in_clusters(x, int(wish.regions))
 
@@ -231,8 +243,6 @@ def _check_places(reference: Reference | None, learnt: LearntScene) -> None:
 def _judge(
     wish: Wish, prior: MotionPrior | None, likeness: Likeness, learnt: LearntScene, own: Theta
 ) -> Judge:
-    if wish.kind != "svd" and wish.image:
-        raise ValueError("expected --image with --prior=svd:DIR alone, found it with another")
     key = jax.random.key(wish.seed)
     if prior is not None:
         return judges.small_judge(key, prior, wish.prompt, wish.settings)
