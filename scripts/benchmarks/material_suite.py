@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from models.diffusion.guidance import draw_bank
+from models.diffusion.guidance import NoiseBank, draw_bank
 from models.diffusion.motion_answers import clip_residuals, drawn_residual
 from models.diffusion.motion_prior import MotionPrior
 from models.diffusion.motion_prior_io import load_prior
@@ -24,6 +24,7 @@ from scripts.shell import command
 from sim import identify, matching, properties
 from sim.families.family import FAMILIES, Family, family_view
 from sim.families.random_scenes import random_scene
+from sim.identify import Curve, Scan
 from sim.material_training import (
     LearntScene,
     MaterialBatch,
@@ -108,21 +109,29 @@ def _search(suite: MaterialSuite, family: Family, prior: MotionPrior) -> _Ends:
     with command.progress(label, suite.scenes * _VALUES) as advance:
         for number in range(_FIRST_SCENE, _FIRST_SCENE + suite.scenes):
             scan = identify.scan_modulus(random_scene(number, family), view, grid, advance)
-            told.append([_ends(scan, prior, band, band, settings, bank) for band in family.bands])
-            null.append([_ends(scan, prior, None, band, settings, bank) for band in family.bands])
+            curves = [_curve(scan, prior, band, settings, bank) for band in (*family.bands, None)]
+            told.append([_ends(*pair) for pair in zip(curves[:-1], family.bands, strict=True)])
+            null.append([_ends(curves[-1], band) for band in family.bands])
             drifted.append([_drift(rng, family, band, suite.steps) for band in family.bands])
     return _Ends(*(np.array(values) for values in (told, null, drifted)))
 
 
-def _ends(scan, prior, wanted, band: float, settings: Settings, bank) -> list[float]:
-    """Where searches from around a band end, of a prior that is told `wanted`, or nothing."""
+def _curve(
+    scan: Scan, prior: MotionPrior, wanted: float | None, settings: Settings, bank: NoiseBank
+) -> Curve:
+    """The forces of a prior that is told `wanted`, or nothing."""
     first = scan.videos[0, 0]
     wanted = None if wanted is None else np.float32(wanted)
-    curve = identify.force_along(
+    return identify.force_along(
         scan, lambda clip: clip_residuals(prior, first, wanted, clip, bank, settings.guidance)
     )
-    starts = np.clip(band + _STARTS, curve.log10_modulus[0], curve.log10_modulus[-1])
-    return [identify.come_to_rest(curve.log10_modulus, curve.mean, start) for start in starts]
+
+
+def _ends(curve: Curve, band: float) -> list[float]:
+    """Where searches from around a band end."""
+    points = curve.log10_modulus
+    starts = np.clip(band + _STARTS, points[0], points[-1])
+    return [identify.come_to_rest(points, curve.mean, start) for start in starts]
 
 
 def _drift(rng: np.random.Generator, family: Family, band: float, steps: int) -> list[float]:

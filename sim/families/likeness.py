@@ -7,7 +7,8 @@ every T seconds, moves as one of L', rho', E' looked at every T' if
 
 with speeds times T / L likewise; it falls alike where g T^2 / L agrees, too. So a scene is filmed
 by the family's camera, which is moved to the scene's foot and scaled by its size, and its log10 E
-differs from the family's label by a constant.
+differs from the family's label by a constant. What hangs is seen upside down: held at its top, it
+sways as a stalk does on its foot, where it is stiffer than heavy.
 """
 
 import dataclasses
@@ -75,7 +76,8 @@ def make_likeness(
       clips: spacing and groups.
       corner: the material for which the substep is to do, of the stiffest that the family knows.
     """
-    foot, size = _extent(ready, family)
+    place = _place_of(ready, family)
+    size = place.size
     # What falls takes the longer the larger it is.
     usual = family.frame_seconds * (math.sqrt(size) if family.gravity else 1.0)
     seconds = clips.frame_seconds or usual
@@ -92,9 +94,10 @@ def make_likeness(
     ready = with_material(ready, corner(stiffest) if corner else stiffest, seconds / clips.groups)
     simulation = ready.simulation.replace(material=stiffest)
     simulation = _as_particles(simulation, size * family.spacing)
-    colors = rest_colors(simulation.state.x, jnp.asarray(foot), size * family.height)
+    from_foot = (simulation.state.x - place.foot) @ place.turn.T
+    colors = rest_colors(from_foot, jnp.zeros(3), size * family.height)
     seen = with_colors(simulation.gaussians, colors)
-    camera = _camera(foot, size, simulation, family)
+    camera = _camera(place, simulation, family)
     timing = ClipTiming(
         family.timing.num_frames, ready.time_step.per_frame, clips.groups, clips.tracked
     )
@@ -114,7 +117,8 @@ def stand_on_foot(ready: ReadyScene, family: Family) -> SceneFile:
       ready: a scene with other conditions and another motion at the start.
       family: of what stands and sways.
     """
-    scene, (foot, size) = ready.scene, _extent(ready, family)
+    scene, place = ready.scene, _place_of(ready, family)
+    foot, size = place.foot, place.size
     up = scene.centre[2] - foot[2]
     depth = max(_HELD * size, scene.grid_lim / scene.n_grid)
     pin = Pin(point=tuple(map(float, foot)), size=(scene.grid_lim, scene.grid_lim, float(depth)))
@@ -126,13 +130,24 @@ def stand_on_foot(ready: ReadyScene, family: Family) -> SceneFile:
     )
 
 
-def _extent(ready: ReadyScene, family: Family) -> tuple[np.ndarray, float]:
-    """Where a scene's foot is in the box [3], and its size over that of the family's scenes."""
+class _Place(NamedTuple):
+    """How a scene lies to the family's."""
+
+    foot: np.ndarray  # [3] where it is held or stands, in the box
+    size: float  # over that of the family's scenes
+    turn: np.ndarray  # [3, 3] of the box, into the family's
+
+
+def _place_of(ready: ReadyScene, family: Family) -> _Place:
     rest = np.asarray(ready.simulation.state.x)
     low, high = rest.min(0), rest.max(0)
     wide, deep, high_up = high - low
     size = max(high_up / family.usual_height, wide / family.widest, deep / family.widest)
-    return np.array([*0.5 * (low + high)[:2], low[2]]), float(size)
+    pins = [condition for condition in ready.scene.boundaries if isinstance(condition, Pin)]
+    hangs = bool(pins) and min(pin.point[2] for pin in pins) > 0.5 * (low + high)[2]
+    foot = np.array([*0.5 * (low + high)[:2], high[2] if hangs else low[2]])
+    turn = np.diag([-1.0, 1.0, -1.0]) if hangs else np.eye(3)
+    return _Place(foot, float(size), turn)
 
 
 def _as_particles(simulation: Simulation, finest: float) -> Simulation:
@@ -147,12 +162,12 @@ def _as_particles(simulation: Simulation, finest: float) -> Simulation:
     return simulation.replace(gaussians=jax.device_put(gaussians), binding=jax.device_put(binding))
 
 
-def _camera(foot: np.ndarray, size: float, simulation: Simulation, family: Family):
+def _camera(place: _Place, simulation: Simulation, family: Family) -> Camera:
     """The family's camera in the splats' own space, as far away as the scene is large."""
     placement = simulation.placement
     origin = np.array([family.middle, family.middle, family.floor - 0.5 * family.dx])
-    # A point of the box, measured from the foot in units of the size, lies in the family's scene.
-    rotation = np.asarray(placement.rotation)
-    shift = (np.asarray(placement.shift) - foot) / size + origin
-    scale = float(placement.scale) / size
+    # A point of the box, from the foot, turned, in units of the size, lies in the family's scene.
+    rotation = place.turn @ np.asarray(placement.rotation)
+    shift = place.turn @ (np.asarray(placement.shift) - place.foot) / place.size + origin
+    scale = float(placement.scale) / place.size
     return jax.device_put(camera_through(family_camera(family), rotation, shift, scale))
