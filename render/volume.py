@@ -9,8 +9,8 @@ Axes: R rays, S intervals of a ray, K bins of the coarse march, G cells along th
 patches of B x B pixels. Densities are per length, lengths in the scene's own unit. `s` in [0, 1]
 says how far along a ray a place is, by `Spacing`.
 
-Sources: Max 1995 (quadrature); Barron et al. 2022 (distortion, spacing); Mueller et al. 2022 (grid);
-Niemeyer et al. 2022 (depth patches).
+Sources: Max 1995 (quadrature); Barron et al. 2022 (distortion, spacing); Mueller et al. 2022
+(grid); Niemeyer et al. 2022 (depth patches).
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _EVEN = 0.5  # share of the bins of an unbounded ray that are of one length
 
 @struct.dataclass
 class OccupancyGrid:
-    """About how dense the cells of the unit cube are: the largest density seen, slowly forgotten."""
+    """About how dense the cells of the unit cube are: the largest seen, slowly forgotten."""
 
     density: jax.Array  # [G, G, G] per length
 
@@ -167,9 +167,7 @@ def grid_weights(grid_density: jax.Array, edges: jax.Array, t: jax.Array) -> jax
     return (1.0 - _FLOOR) * weights / jnp.maximum(total, 1e-3) + _FLOOR * width
 
 
-def resample(
-    key: jax.Array | None, edges: jax.Array, weights: jax.Array, count: int
-) -> jax.Array:
+def resample(key: jax.Array | None, edges: jax.Array, weights: jax.Array, count: int) -> jax.Array:
     """Lays intervals where bins have weight, by the inverse of its running sum.
 
     Args:

@@ -12,7 +12,7 @@ SMALL = HashGridConfig(levels=4, features=2, log2_entries=10, coarsest=4, finest
 
 
 def looped(table, positions, config):
-    """What tiny-cuda-nn computes, one corner at a time; and the derivative to the table's entries."""
+    """What tiny-cuda-nn computes, corner by corner; and the derivative to the table."""
     growth = np.exp(np.log(config.finest / config.coarsest) / (config.levels - 1))
     entries = 2**config.log2_entries
     values = np.zeros((len(positions), config.levels, config.features))

@@ -7,11 +7,11 @@ through small encoders into density and colour:
   F_dens:  (E_style(alpha), E_app(beta), H(x))      -> f_geo, density
   F_color: (E_style(alpha), E_app(beta), R(v), f_geo) -> colour
 
-What depends on a ray alone (both codes, the direction v) enters the first layers linearly: that part
-is computed once per ray, and samples add theirs.
+What depends on a ray alone (both codes, the direction v) enters the first layers linearly: that
+part is computed once per ray, and samples add theirs.
 
-Axes: R rays, S samples of a ray, E numbers that encode a position, D of an appearance code, W width,
-F photos.
+Axes: R rays, S samples of a ray, E numbers that encode a position, D of an appearance code, W
+width, F photos.
 
 Sources: Sun et al. 2022 (NeRFEditor, section 3.1), whose figure 13 alone gives widths: ours follow
 Mueller et al. 2022. `H` is the hash encoding, `R` sines and cosines.
@@ -30,6 +30,8 @@ from models.nerf.hashgrid import HashGridConfig, encode, init_table
 
 Params = dict[str, Any]
 _MAX_LOG_DENSITY = 11.0
+_GRID = HashGridConfig()
+_FAR_GRID = HashGridConfig(log2_entries=17, finest=512)
 _CHUNK = 4096  # samples whose layers a CPU keeps at hand
 BACKGROUNDS = ("none", "contraction", "sphere")
 
@@ -38,9 +40,9 @@ BACKGROUNDS = ("none", "contraction", "sphere")
 class NerfConfig:
     """The shape of a field; hashable, so static under jit."""
 
-    grid: HashGridConfig = HashGridConfig()
+    grid: HashGridConfig = _GRID
     background: str = "contraction"  # of BACKGROUNDS
-    far_grid: HashGridConfig = HashGridConfig(log2_entries=17, finest=512)  # of the sphere's field
+    far_grid: HashGridConfig = _FAR_GRID  # of the sphere's field
     num_photos: int = 1  # F, that have an appearance code
     appearance: int = 8  # D
     appearance_in_density: bool = True
@@ -80,7 +82,7 @@ class Codes(NamedTuple):
 
 def encode_direction(direction: jax.Array, bands: int) -> jax.Array:
     """Returns directions [R, 3] with their sines and cosines [R, 3 + 6 bands]."""
-    angles = direction[..., None, :] * (np.pi * 2.0 ** np.arange(bands, dtype=np.float32))[:, None]
+    angles = direction[..., None, :] * (2.0 ** np.arange(bands, dtype=np.float32))[:, None]
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
     return jnp.concatenate([direction, waves.reshape(*direction.shape[:-1], -1)], -1)
 

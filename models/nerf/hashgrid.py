@@ -8,9 +8,9 @@ Axes: L levels, T entries of a level, F features, N positions, C = 8 corners.
 
 Conventions of tiny-cuda-nn, so that tables can be exchanged: the scale of level l is
 coarsest b^l - 1, a position lies at x scale + 0.5, x varies fastest in levels that are stored in
-order, and the primes are those below. (nerfstudio adds no half and hashes every level.) In its files
-a level that is stored in order takes as many rows as it has corners; here all levels have T, of
-which such a level uses the first.
+order, and the primes are those below. (nerfstudio adds no half and hashes every level.) In its
+files a level that is stored in order takes as many rows as it has corners; here all levels have T,
+of which such a level uses the first.
 
 The levels are scanned and the corners blended by one product: on a CPU, unrolled levels and sums of
 products take four times as long, forwards and backwards.

@@ -11,15 +11,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from models.nerf import background
-from models.nerf.field import Codes, NerfConfig, Params, query
+from models.nerf.field import Codes, NerfConfig, Params, codes_of, query
 from render import volume
-from render.camera import Rays
+from render.camera import Camera, Rays, camera_rays
+from render.image import RenderOutput
 from render.volume import OccupancyGrid, Spacing
 
-_RENDERED_CHUNK = 8192  # rays at a time
+Color = tuple[float, float, float]
+_RENDERED = 8192  # rays at a time
+_UNSEEN = 1e-3  # optical depth of rays that meet nothing
 
 
 @struct.dataclass
@@ -150,3 +154,80 @@ def render_rays(
         params, rays, place_samples(None, rays, grid, samples, config), codes, config
     )
     return output._replace(depth=output.depth * box.radius)
+
+
+def render_picture(
+    params: Params,
+    camera: Camera,
+    grid: OccupancyGrid,
+    box: SceneBox,
+    style: float,
+    samples: int,
+    config: NerfConfig,
+    background: Color = (1.0, 1.0, 1.0),
+) -> RenderOutput:
+    """Renders a picture, in the mean of all photos' appearances.
+
+    Runs on the host: rays go to the device in chunks of one size, so that pictures of any size
+    share a compiled program, and those that meet nothing by the grid do not go at all.
+
+    Args:
+      params: of the field.
+      camera: of the capture's space.
+      grid: of the field.
+      box: of the field.
+      style: alpha in [0, 1].
+      samples: S, of a ray.
+      config: static.
+      background: of what the field leaves free.
+    """
+    rays = _camera_rays(camera)
+    height, width = camera.height, camera.width
+    total = height * width
+    chosen = np.arange(total)
+    if config.background == "none":
+        chosen = np.flatnonzero(np.asarray(_meets(rays, grid, box, config)))
+    count = -(-len(chosen) // _RENDERED) * _RENDERED
+    padded = np.resize(chosen, count) if len(chosen) else chosen
+    found = []
+    for start in range(0, count, _RENDERED):
+        index = padded[start : start + _RENDERED]
+        some = jax.tree.map(lambda leaf, i=index: leaf[i], rays)
+        found.append(_rendered(params, some, grid, box, np.float32(style), samples, config))
+    rgb = np.zeros((total, 3), np.float32)
+    depth, opacity = np.zeros(total, np.float32), np.zeros(total, np.float32)
+    if found:
+        found = [np.concatenate(parts)[: len(chosen)] for parts in zip(*found, strict=True)]
+        rgb[chosen], depth[chosen], opacity[chosen] = found
+    along = np.asarray(rays.directions @ camera.rotation[2]).ravel()  # distances are no depths
+    rgb += (1.0 - opacity)[:, None] * np.float32(background)
+    return RenderOutput(
+        rgb=rgb.reshape(height, width, 3),
+        alpha=opacity.reshape(height, width),
+        depth=(depth * along).reshape(height, width),
+        needed=np.int32(0),
+        overflow=np.bool_(False),
+    )
+
+
+@jax.jit
+def _camera_rays(camera: Camera) -> Rays:
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, 3), camera_rays(camera))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _meets(rays: Rays, grid: OccupancyGrid, box: SceneBox, config: NerfConfig) -> jax.Array:
+    """Whether the grid holds something that rays [R] meet."""
+    rays = to_field(box, rays)
+    spacing = spacing_of(rays, config)
+    t = volume.distances(spacing, volume.stratified(None, len(rays.origins), config.bins))
+    x = in_unit_cube(volume.points_along(rays, volume.midpoints(t)), config)
+    stopped = jnp.sum(volume.look_up(grid, x) * jnp.diff(t), -1)
+    return stopped > _UNSEEN
+
+
+@functools.partial(jax.jit, static_argnames=("samples", "config"))
+def _rendered(params, rays, grid, box, style, samples, config):
+    codes = codes_of(params, jnp.full(len(rays.origins), style))
+    output = render_rays(params, rays, grid, box, codes, samples, config)
+    return output.rgb, output.depth, output.opacity

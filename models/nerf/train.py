@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from models.nerf.field import NerfConfig, Params, codes_of, density_at, init_field
 from models.nerf.hashgrid import HashGridConfig
@@ -36,6 +37,7 @@ from render.volume import (
 )
 
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-15)
+_AXIS = "ray"
 _NEAR_SHARE = 0.5  # of the cameras' distance that is half the cube's side, in endless scenes
 _AROUND = 1.05  # of the farthest camera's distance, for a ball that holds all of them
 
@@ -105,7 +107,7 @@ class NerfReport(NamedTuple):
     """How a step went."""
 
     loss: jax.Array  # []
-    scores: dict[str, jax.Array]  # psnr_db [] of the batch
+    scores: dict[str, jax.Array]  # train_psnr_db [], of the batch's rays
 
 
 def scene_box(cameras: Sequence[Camera], background: str) -> SceneBox:
@@ -189,6 +191,24 @@ def compiled_step(config: NerfConfig, training: NerfTraining):
     """Compiles `train_step`; it donates the state: use the one that it returns."""
     step = functools.partial(train_step, config=config, training=training)
     return compiled(step, donate_argnums=1)
+
+
+def replicate(state: NerfState) -> NerfState:
+    """Lays a copy of the state on each device."""
+    return jax.device_put(state, NamedSharding(_all_devices(), PartitionSpec()))
+
+
+def spread(batch: Batch) -> Batch:
+    """Lays the rays of a batch over all devices; patches go to each, as there are few."""
+    split, everywhere = (NamedSharding(_all_devices(), PartitionSpec(*n)) for n in ((_AXIS,), ()))
+    rays, patches = batch._replace(patches=None), batch.patches
+    rays = jax.device_put(rays, split)
+    return rays._replace(patches=patches and jax.device_put(patches, everywhere))
+
+
+@functools.cache
+def _all_devices() -> Mesh:
+    return jax.make_mesh((jax.device_count(),), (_AXIS,), (AxisType.Auto,))
 
 
 def _look_anew(
