@@ -30,6 +30,7 @@ from models.nerf.hashgrid import HashGridConfig, encode, init_table
 
 Params = dict[str, Any]
 _MAX_LOG_DENSITY = 11.0
+_CODE_SPREAD = 0.3
 _GRID = HashGridConfig()
 _FAR_GRID = HashGridConfig(log2_entries=17, finest=512)
 _CHUNK = 4096  # samples whose layers a CPU keeps at hand
@@ -163,12 +164,14 @@ def init_field(key: jax.Array, config: NerfConfig) -> Params:
 
     Returns:
       `near`, and `far` with a background of "sphere": a `table` [L, T, F] and the variables of a
-      `decoder`; and `logit_appearance` [F, D], zero, the codes of all photos being halves.
+      `decoder`; and `logit_appearance` [F, D], about zero: codes about a half.
     """
     grids = {"near": config.grid}
     if config.background == "sphere":
         grids["far"] = config.far_grid
-    params = {"logit_appearance": jnp.zeros((config.num_photos, config.appearance))}
+    # Codes that are all alike would stay so: the encoder's units are bent at their middle.
+    shape, code_key = (config.num_photos, config.appearance), jax.random.fold_in(key, len(grids))
+    params = {"logit_appearance": _CODE_SPREAD * jax.random.normal(code_key, shape)}
     codes = Codes(jnp.zeros(1), jnp.zeros((1, config.appearance)))
     for number, (name, grid) in enumerate(grids.items()):
         table_key, key_ = jax.random.split(jax.random.fold_in(key, number))
