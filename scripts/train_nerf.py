@@ -186,6 +186,7 @@ def _nerf(state: NerfState, config: NerfConfig, capture: Capture) -> Nerf:
     params, grid, box = jax.device_put((params, grid, box), jax.devices()[0])
     facts = {
         "up": np.asarray(capture.up).tolist(),
+        "views": nerf_views.view_facts(capture.cameras),
         "num_styles": 2 if _STYLED.value else 1,
         "steps": int(state.step),
     }

@@ -8,7 +8,15 @@ from matplotlib import colormaps
 
 from models.nerf.nerf_io import Nerf
 from models.nerf.rendering import render_picture
-from render.camera import Camera, camera_position, looked_at, orbit, world_axes
+from render.camera import (
+    Camera,
+    camera_position,
+    camera_rays,
+    fit_camera,
+    looked_at,
+    orbit,
+    world_axes,
+)
 from render.frames import draw_frames
 from render.image import RenderOutput, psnr, ssim
 from scripts.shell.photos import Photos
@@ -16,6 +24,9 @@ from scripts.shell.photos import Photos
 _SHOWN = 4  # held-out photos in the picture, of each style
 _SOME = 4  # held-out photos that a score between two steps looks at
 _MORE_SAMPLES = 1.5  # of a ray than while learning
+_KEPT = 12  # cameras that a field's file keeps
+_SURFACE_SIDE = 96  # pixels of the longer side of pictures that points are made of
+_CAMERA_FIELDS = ("rotation", "translation", "focal", "center", "width", "height", "orthographic")
 _WHITE = (1.0, 1.0, 1.0)
 
 
@@ -108,6 +119,45 @@ def turn(
     else:
         lens["orthographic"], extent = True, 2.0 * tangent
     return orbit(target, float(extent), count, width, height, **lens)
+
+
+def view_facts(cameras: Sequence[Camera]) -> list[dict]:
+    """Returns some of the photos' cameras as a field's file keeps them, to find it by later."""
+    cameras = jax.device_get(list(cameras))
+    chosen = np.unique(np.linspace(0, len(cameras) - 1, _KEPT).round().astype(int))
+    return [
+        {name: np.asarray(getattr(cameras[i], name)).tolist() for name in _CAMERA_FIELDS}
+        for i in chosen
+    ]
+
+
+def surface_points(nerf: Nerf, style: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the kept photos see: points [P, 3] of the capture's space, colours [P, 3]."""
+    cameras = []
+    for fields in nerf.facts["views"]:
+        size = int(fields["width"]), int(fields["height"])
+        arrays = (np.float32(fields[name]) for name in _CAMERA_FIELDS[:4])
+        camera = Camera(*arrays, *size, orthographic=bool(fields["orthographic"]))
+        scale = _SURFACE_SIDE / max(size)
+        cameras.append(fit_camera(camera, *(max(1, round(scale * side)) for side in size)))
+    points, colors = [], []
+    for camera, output in zip(cameras, pictures(nerf, cameras, style), strict=True):
+        rays = jax.device_get(camera_rays(camera))
+        depth = np.asarray(output.depth) / (rays.directions @ np.asarray(camera.rotation)[2])
+        is_seen = np.asarray(output.alpha) > 0.9
+        points.append((rays.origins + depth[..., None] * rays.directions)[is_seen])
+        colors.append(np.clip(np.asarray(output.rgb)[is_seen], 0.0, 1.0))
+    found = np.concatenate(points)
+    if not len(found):
+        raise ValueError("expected a field that shows something, found an empty one")
+    return found.astype(np.float32), np.concatenate(colors).astype(np.float32)
+
+
+def inside_box(nerf: Nerf, points: np.ndarray) -> np.ndarray:
+    """Returns those of the points [P, 3] that lie in the field's cube; all where none does."""
+    center, radius = jax.device_get((nerf.box.center, nerf.box.radius))
+    is_inside = (np.abs(points - center) < radius).all(-1)
+    return points[is_inside] if is_inside.any() else points
 
 
 def color_and_depth(output: RenderOutput) -> np.ndarray:
