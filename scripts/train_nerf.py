@@ -69,7 +69,14 @@ from render.capture_io import Capture
 from render.image import contact_sheet
 from scripts.shell import command, nerf_views, stopping, training
 from scripts.shell.film_io import write_film
-from scripts.shell.photos import Photos, largest, read_photos, sizes_text, split_photos
+from scripts.shell.photos import (
+    Photos,
+    cut_out,
+    largest,
+    read_photos,
+    sizes_text,
+    split_photos,
+)
 from scripts.shell.training import LoopConfig, Run
 
 _CAPTURE = flags.DEFINE_string("capture", None, "Folder of photos with cameras.", required=True)
@@ -104,6 +111,11 @@ def main() -> None:
     parts = [split_photos(capture, _HOLD_OUT.value) for capture in captures]
     learnt = [photos for photos, _ in parts]
     held_out = {style: photos for style, (_, photos) in enumerate(parts) if photos.cameras}
+    if _CUT_OUT.value:
+        learnt = [cut_out(photos) for photos in learnt]
+        # All of a picture is judged: where nothing is, there has to be nothing.
+        whole = {style: cut_out(photos) for style, photos in held_out.items()}
+        held_out = {s: p._replace(masks=[None] * len(p.masks)) for s, p in whole.items()}
     config, how = _chosen(learnt)
     key = jax.random.key(_SEED.value)
     run = training.open_run(
@@ -151,8 +163,6 @@ def _chosen(learnt: list[Photos]) -> tuple[NerfConfig, NerfTraining]:
     """The preset, and what flags say otherwise."""
     config, how = PRESETS[_PRESET.value]
     background = _BACKGROUND.value or ("none" if _CUT_OUT.value else config.background)
-    if _CUT_OUT.value and not any(mask is not None for part in learnt for mask in part.masks):
-        raise ValueError(f"expected masks with --cut_out, found none in {_CAPTURE.value}")
     count = sum(len(part.cameras) for part in learnt)
     config = dataclasses.replace(config, background=background, num_photos=count)
     is_random = _CUT_OUT.value or background != "none"

@@ -5,9 +5,8 @@ r"""Shows splats, meshes, radiance fields and moving scenes in the browser, on t
 asked for, and the made-up shapes ball, cube, plant and cord. The page turns with the left button,
 shifts with the right one and zooms with the wheel. With --trajectory a slider moves the first splat
 scene through time, and "Play" does in real time, leaving out frames where the machine is too slow
-for them all.
-The button "Save a still" has our own renderer draw what the page shows, into --out, with the
-colours as they depend on the view.
+for them all. The button "Save a still" has our own renderer draw what the page shows, into --out,
+with the colours as they depend on the view.
 
 With --scene, a scene file as in `simulate`, the first splats are matter that moves as one
 watches. "Pick a point", click on the splats, and drag the arrows that appear there: the matter

@@ -25,7 +25,7 @@ class Pixels(NamedTuple):
     cameras: Camera  # leaves [F, ...], of the largest size
     sizes: np.ndarray  # [F, 2] width and height
     starts: np.ndarray  # [F + 1] first pixel of each photo
-    rgb: np.ndarray  # [Q, 3] float32
+    rgb: np.ndarray  # [Q, 3] float32, times the coverage
     coverage: np.ndarray  # [Q] float32
     drawn: np.ndarray | None  # indices of pixels that are drawn; None for all
     style: np.ndarray  # [F] float32 alpha
@@ -45,7 +45,8 @@ def gather_pixels(
       images: F of [H, W, 3] in [0, 1].
       masks: F of [H, W], or None where all counts.
       styles: F alphas; zero by default.
-      is_cut_out: a mask is what is subject, in place of what counts.
+      is_cut_out: a mask is what is subject, in place of what counts; images then show white
+        where there is none of it.
 
     Raises:
       ValueError: when no pixel counts.
@@ -64,12 +65,14 @@ def gather_pixels(
         drawn = np.flatnonzero(counts > 0.5)
         if not len(drawn):
             raise ValueError("expected pixels that count, found none: all masks are black")
+    coverage = counts if is_cut_out else np.ones_like(counts)
+    rgb = np.concatenate([np.float32(image).reshape(-1, 3) for image in images])
     return Pixels(
         cameras=jax.tree.map(lambda *leaves: np.stack(leaves), *cameras),
         sizes=sizes,
         starts=np.concatenate([[0], np.cumsum(sizes.prod(1))]),
-        rgb=np.concatenate([np.float32(image).reshape(-1, 3) for image in images]),
-        coverage=counts if is_cut_out else np.ones_like(counts),
+        rgb=np.clip(rgb - (1.0 - coverage)[:, None], 0.0, 1.0),
+        coverage=coverage,
         drawn=drawn,
         style=np.float32(np.zeros(len(images)) if styles is None else styles),
     )

@@ -86,7 +86,7 @@ class Batch(NamedTuple):
     rays: Rays  # leaves [R, 3]
     photo: jax.Array  # [R] int32
     style: jax.Array  # [R] alpha
-    rgb: jax.Array  # [R, 3] in [0, 1]
+    rgb: jax.Array  # [R, 3] in [0, 1], times the coverage
     coverage: jax.Array  # [R] share of the pixel that is subject; one where all of it is the scene
     weight: jax.Array  # [R] how much the pixel counts
     patches: Rays | None = None  # leaves [P, B, B, 3]: for the smoothness of depth
@@ -245,7 +245,7 @@ def _loss(
         behind = jax.random.uniform(back_key, batch.rgb.shape)
     coverage = batch.coverage[:, None]
     difference = output.rgb + (1.0 - output.opacity)[:, None] * behind
-    difference = difference - (coverage * batch.rgb + (1.0 - coverage) * behind)
+    difference = difference - (batch.rgb + (1.0 - coverage) * behind)
     weight = batch.weight / jnp.maximum(jnp.sum(batch.weight), 1e-6)
     huber = optax.losses.huber_loss(difference, delta=training.huber) / training.huber
     colors = jnp.sum(weight * jnp.mean(huber, -1))
