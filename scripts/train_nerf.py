@@ -27,8 +27,9 @@ where the subject is, which is then learnt alone, over random backgrounds. Trans
 learnt over white.
 
 --styled names a second capture of the same scene, restyled: the field learns both, the first as
-style 0, the second as style 1, and `render --style` mixes them. Each photo has an appearance code
-of its own, which takes up its light; held-out views and films are seen in the mean of all.
+style 0, the second as style 1, and `render --style` mixes them. With --appearance each photo has a
+code of its own, which takes up its light and exposure; held-out views and films are seen in the
+mean of all. It helps where photos disagree, and costs sharpness where they do not.
 
 Ctrl-C or SIGTERM ends the training early, with a checkpoint and the field as it is then. A training
 that was ended, by these or otherwise, goes on when the same command is given again; a folder with a
@@ -93,6 +94,7 @@ _BACKGROUND = flags.DEFINE_enum(
     "background", None, BACKGROUNDS, "What surrounds the subject; none with --cut_out."
 )
 _CUT_OUT = flags.DEFINE_bool("cut_out", False, "Masks say what is subject; the rest is empty.")
+_APPEARANCE = flags.DEFINE_bool("appearance", False, "Each photo has a code of its own.")
 _DEPTH = flags.DEFINE_float("depth_weight", 0.0, "Of the smoothness of depth.", 0.0)
 _HOLD_OUT = flags.DEFINE_integer("hold_out", 8, "Judge by each n-th photo; 0 trains on all.", 0)
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 1000, "Steps between judgements.", 1)
@@ -167,7 +169,11 @@ def _chosen(learnt: list[Photos]) -> tuple[NerfConfig, NerfTraining]:
     config = dataclasses.replace(config, background=background, num_photos=count)
     is_random = _CUT_OUT.value or background != "none"
     how = dataclasses.replace(
-        how, styles=len(learnt), random_background=is_random, depth=_DEPTH.value
+        how,
+        styles=len(learnt),
+        random_background=is_random,
+        depth=_DEPTH.value,
+        appearance=_APPEARANCE.value,
     )
     if _STEPS.value:
         how = dataclasses.replace(how, steps=_STEPS.value)

@@ -37,7 +37,7 @@ CONFIG = NerfConfig(
     bins=24,
     samples=8,
 )
-TRAINING = NerfTraining(STEPS, rays=256, styles=2, grid_cells=2**11, rate=2e-2)
+TRAINING = NerfTraining(STEPS, rays=256, styles=2, appearance=True, grid_cells=2**11, rate=2e-2)
 
 
 def photo(camera, style):

@@ -54,6 +54,8 @@ class NerfTraining:
     distortion: float = 2e-3
     depth: float = 0.0  # weight of depth's smoothness over the batch's patches
     random_background: bool = True  # otherwise white: of photos that came over white
+    appearance: bool = False  # photos have codes of their own; otherwise all have the mean
+    mean_share: float = 0.25  # of rays that are seen in the mean then, as held-out views will be
     styles: int = 1  # appearances that are learnt: alpha 0, or 0 and 1
     grid_every: int = 8  # steps
     grid_cells: int = 2**16  # looked at then
@@ -74,7 +76,7 @@ PRESETS = {
             far_grid=HashGridConfig(levels=8, features=4, log2_entries=14, finest=256),
             occupancy=96,
         ),
-        NerfTraining(steps=4000),
+        NerfTraining(steps=3000),
     ),
     "paper": Preset(NerfConfig(samples=48), NerfTraining(steps=20_000)),
 }
@@ -214,12 +216,14 @@ def _all_devices() -> Mesh:
 def _look_anew(
     key: jax.Array, state: NerfState, config: NerfConfig, training: NerfTraining
 ) -> OccupancyGrid:
-    """Looks at some cells, each in one style and with one photo's appearance."""
+    """Looks at some cells, each in one style and, where photos have one, one's appearance."""
     cell_key, style_key, photo_key = jax.random.split(key, 3)
     count = training.grid_cells
     index, x = draw_cells(cell_key, state.grid, count)
     style = jax.random.randint(style_key, (count,), 0, training.styles).astype(x.dtype)
-    photo = jax.random.randint(photo_key, (count,), 0, config.num_photos)
+    photo = None
+    if training.appearance:
+        photo = jax.random.randint(photo_key, (count,), 0, config.num_photos)
     codes = codes_of(state.params, style, photo)
     density = density_at(state.params, x[:, None], codes, config)[:, 0]
     return update_grid(state.grid, index, density, training.grid_decay)
@@ -235,10 +239,14 @@ def _loss(
     training: NerfTraining,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Returns the loss; and the loss of colours alone with its PSNR."""
-    sample_key, back_key, patch_key = jax.random.split(key, 3)
+    sample_key, back_key, patch_key, code_key = jax.random.split(key, 4)
     rays = to_field(box, batch.rays)
     samples = place_samples(sample_key, rays, grid, config.samples, config)
-    codes = codes_of(params, batch.style, batch.photo)
+    codes = codes_of(params, batch.style)
+    if training.appearance:
+        is_mean = jax.random.uniform(code_key, (len(batch.photo), 1)) < training.mean_share
+        own = codes_of(params, batch.style, batch.photo).appearance
+        codes = codes._replace(appearance=jnp.where(is_mean, codes.appearance, own))
     output = render_samples(params, rays, samples, codes, config)
     behind = jnp.ones_like(batch.rgb)
     if training.random_background:
