@@ -56,10 +56,10 @@ from models.nerf.field import BACKGROUNDS, NerfConfig
 from models.nerf.nerf_io import Nerf, write_nerf
 from models.nerf.train import (
     PRESETS,
-    Batch,
     NerfReport,
     NerfState,
     NerfTraining,
+    RayBatch,
     compiled_step,
     init_state,
     replicate,
@@ -104,6 +104,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the start, the rays and their s
 _SCORES = {"psnr_db": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}", "lpips": "LPIPS {:.3f}"}
 _PATCHES = 8  # of the smoothness of depth, in a batch
 _FPS = 24.0
+_FEWEST = 3  # photos, below which depth is anybody's guess
 
 
 def main() -> None:
@@ -131,10 +132,10 @@ def main() -> None:
     patches = _PATCHES if how.depth else 0
     step_of = compiled_step(config, how)
 
-    def batch_of(step: int) -> Batch:
+    def batch_of(step: int) -> RayBatch:
         return spread(draw_batch(_SEED.value, step, pixels, how.rays, patches))
 
-    def step(state: NerfState, batch: Batch, share: float) -> tuple[NerfState, NerfReport]:
+    def step(state: NerfState, batch: RayBatch, share: float) -> tuple[NerfState, NerfReport]:
         return step_of(key, state, batch, np.float32(share))
 
     def evaluate(state: NerfState) -> dict[str, float]:
@@ -165,6 +166,11 @@ def _chosen(learnt: list[Photos]) -> tuple[NerfConfig, NerfTraining]:
     """The preset, and what flags say otherwise."""
     config, how = PRESETS[_PRESET.value]
     background = _BACKGROUND.value or ("none" if _CUT_OUT.value else config.background)
+    for part in learnt:
+        if len(part.cameras) < _FEWEST:
+            raise ValueError(
+                f"expected at least {_FEWEST} photos to learn from, found {len(part.cameras)}"
+            )
     count = sum(len(part.cameras) for part in learnt)
     config = dataclasses.replace(config, background=background, num_photos=count)
     is_random = _CUT_OUT.value or background != "none"

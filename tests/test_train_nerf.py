@@ -114,11 +114,13 @@ def test_bad_input_takes_one_line(captures, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "transforms.json").write_text(json.dumps(text))
     (tmp_path / "empty").mkdir()
+    write_capture(tmp_path / "two", 0, num_photos=2)
     cases = [
         ((f"--capture={tmp_path / 'empty'}",), "expected transforms.json"),
         ((f"--capture={tmp_path / 'broken'}",), "expected"),
         ((f"--capture={captures / 'plain'}", "--hold_out=1"), "expected photos to learn from"),
         ((f"--capture={captures / 'plain'}", "--background=hills"), "background"),
+        ((f"--capture={tmp_path / 'two'}",), "expected at least 3 photos to learn from, found 1"),
         ((f"--capture={captures / 'plain'}", "--styled=nowhere"), "nowhere"),
     ]
     for arguments, line in cases:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from models.nerf.train import Batch
+from models.nerf.train import RayBatch
 from render.camera import Camera, Rays, pixel_rays
 
 _PATCH = 8  # B
@@ -78,7 +78,9 @@ def gather_pixels(
     )
 
 
-def draw_batch(seed: int, step: int, pixels: Pixels, num_rays: int, num_patches: int = 0) -> Batch:
+def draw_batch(
+    seed: int, step: int, pixels: Pixels, num_rays: int, num_patches: int = 0
+) -> RayBatch:
     """Draws the rays of a step.
 
     Args:
@@ -107,7 +109,7 @@ def draw_batch(seed: int, step: int, pixels: Pixels, num_rays: int, num_patches:
         flat = np.broadcast_to(chosen[:, None, None], shape).ravel()
         rays = _rays(pixels.cameras, flat, np.float32(square.reshape(-1, 2)))
         patches = jax.tree.map(lambda leaf: leaf.reshape(*shape, 3), rays)
-    return Batch(
+    return RayBatch(
         rays=_rays(pixels.cameras, photo, np.float32(xy)),
         photo=np.int32(photo),
         style=pixels.style[photo],

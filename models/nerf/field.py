@@ -99,7 +99,7 @@ class _Encoder(nn.Module):
         return nn.Dense(self.width, name="out")(hidden)
 
 
-class Decoder(nn.Module):
+class FieldDecoder(nn.Module):
     """Turns the encoding of positions, and what rays add, into density and colour."""
 
     config: NerfConfig
@@ -176,7 +176,7 @@ def init_field(key: jax.Array, config: NerfConfig) -> Params:
     for number, (name, grid) in enumerate(grids.items()):
         table_key, key_ = jax.random.split(jax.random.fold_in(key, number))
         inputs = (jnp.zeros((1, 1, grid.width)), jnp.ones((1, 3)), codes)
-        decoder = Decoder(config).init(key_, *inputs, method="everything")
+        decoder = FieldDecoder(config).init(key_, *inputs, method="everything")
         params[name] = {"table": init_table(table_key, grid), "decoder": decoder}
     return params
 
@@ -215,18 +215,18 @@ def query(
       name: "near", or "far" for what lies beyond the unit ball.
     """
     field = params[name]
-    part = Decoder(config).apply(field["decoder"], direction, codes, method="ray_part")
+    part = FieldDecoder(config).apply(field["decoder"], direction, codes, method="ray_part")
     features = _encoded(field["table"], x, config.grid if name == "near" else config.far_grid)
 
     def decode(features: jax.Array, part: RayPart) -> FieldSample:
-        return Decoder(config).apply(field["decoder"], features, part)
+        return FieldDecoder(config).apply(field["decoder"], features, part)
 
     return _in_chunks(decode, features, part)
 
 
 def density_at(params: Params, x: jax.Array, codes: Codes, config: NerfConfig) -> jax.Array:
     """Returns the near field's densities [R, S] at places [R, S, 3] of the unit cube."""
-    field, decoder = params["near"], Decoder(config)
+    field, decoder = params["near"], FieldDecoder(config)
     direction = jnp.zeros((len(x), 3), x.dtype)
     part = decoder.apply(field["decoder"], direction, codes, method="ray_part")
 

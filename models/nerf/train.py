@@ -82,7 +82,7 @@ PRESETS = {
 }
 
 
-class Batch(NamedTuple):
+class RayBatch(NamedTuple):
     """Rays of one step, in the capture's space."""
 
     rays: Rays  # leaves [R, 3]
@@ -154,7 +154,7 @@ def _init_state(key: jax.Array, box: SceneBox, config: NerfConfig) -> NerfState:
 def train_step(
     key: jax.Array,
     state: NerfState,
-    batch: Batch,
+    batch: RayBatch,
     share: jax.Array,
     config: NerfConfig,
     training: NerfTraining,
@@ -178,8 +178,8 @@ def train_step(
         lambda: _look_anew(keys[0], state, config, training),
         lambda: state.grid,
     )
-    gradient, (loss, psnr_db) = jax.grad(_loss, has_aux=True)(
-        state.params, keys[1], batch, grid, state.box, config, training
+    gradient, (loss, psnr_db) = jax.grad(_loss, argnums=1, has_aux=True)(
+        keys[1], state.params, batch, grid, state.box, config, training
     )
     update, moments = _ADAM.update(gradient, state.moments)
     rate = training.rate * training.last_rate**share
@@ -200,7 +200,7 @@ def replicate(state: NerfState) -> NerfState:
     return jax.device_put(state, NamedSharding(_all_devices(), PartitionSpec()))
 
 
-def spread(batch: Batch) -> Batch:
+def spread(batch: RayBatch) -> RayBatch:
     """Lays the rays of a batch over all devices; patches go to each, as there are few."""
     split, everywhere = (NamedSharding(_all_devices(), PartitionSpec(*n)) for n in ((_AXIS,), ()))
     rays, patches = batch._replace(patches=None), batch.patches
@@ -230,9 +230,9 @@ def _look_anew(
 
 
 def _loss(
-    params: Params,
     key: jax.Array,
-    batch: Batch,
+    params: Params,
+    batch: RayBatch,
     grid: OccupancyGrid,
     box: SceneBox,
     config: NerfConfig,
@@ -261,11 +261,11 @@ def _loss(
     spread = jnp.sum(weight * distortion(samples.near, output.weights))
     loss = colors + training.distortion * spread
     if batch.patches is not None:
-        loss += training.depth * _depth_term(params, patch_key, batch, grid, box, config)
+        loss += training.depth * _depth_term(patch_key, params, batch, grid, box, config)
     return loss, (colors, -10.0 * jnp.log10(jnp.maximum(squares, 1e-10)))
 
 
-def _depth_term(params, key, batch: Batch, grid, box, config) -> jax.Array:
+def _depth_term(key, params, batch: RayBatch, grid, box, config) -> jax.Array:
     """The smoothness of depth over patches, in the style and appearance of the first rays."""
     shape = batch.patches.origins.shape[:-1]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, 3), batch.patches)
