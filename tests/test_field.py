@@ -18,7 +18,7 @@ RAYS, SAMPLES = 8, 4
 
 def random_params(config, seed=0):
     rng = np.random.default_rng(seed)
-    params = jax.jit(init_field, static_argnums=1)(jax.random.key(seed), config)
+    params = jax.eval_shape(lambda key: init_field(key, config), jax.random.key(seed))
     return jax.tree.map(lambda p: np.float32(0.4 * rng.normal(size=p.shape)), params)
 
 

@@ -107,15 +107,16 @@ def test_a_run_repeats_itself(learnt):
 
 def test_styles_are_compared_at_the_same_samples(learnt):
     state, _ = learnt
-    rays = jax.tree.map(lambda v: v.reshape(-1, 3), camera_rays(capture()[0][0]))
-    rays = to_field(state.box, rays)
-    samples = place_samples(jax.random.key(0), rays, state.grid, 8, CONFIG)
+    rays = jax.device_get(camera_rays(capture()[0][0]))
+    rays = jax.tree.map(lambda v: v.reshape(-1, 3), rays)
     num = len(rays.origins)
 
     @jax.jit
     def densities(style):
+        inside = to_field(state.box, rays)
+        samples = place_samples(jax.random.key(0), inside, state.grid, 8, CONFIG)
         codes = codes_of(state.params, np.ones(num, np.float32) * style)
-        return render_samples(state.params, rays, samples, codes, CONFIG).density
+        return render_samples(state.params, inside, samples, codes, CONFIG).density
 
     plain, styled = densities(0.0), densities(1.0)
     assert plain.shape == (num, 8) and not np.array_equal(plain, styled)

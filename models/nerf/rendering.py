@@ -45,7 +45,7 @@ class RayOutput(NamedTuple):
     """What rays see."""
 
     rgb: jax.Array  # [R, 3] before black
-    depth: jax.Array  # [R] distance, the field's unit
+    depth: jax.Array  # [R] distance at the mean s of what is covered, the field's unit
     opacity: jax.Array  # [R]
     weights: jax.Array  # [R, S] of the near samples
     density: jax.Array  # [R, S] of the near samples, per length of the field
@@ -111,10 +111,15 @@ def render_samples(
       codes: of the rays.
       config: static.
     """
-    t = volume.distances(spacing_of(rays, config), samples.near)
+    spacing = spacing_of(rays, config)
+    t = volume.distances(spacing, samples.near)
     x = in_unit_cube(volume.points_along(rays, volume.midpoints(t)), config)
     density, rgb = query(params, x, rays.directions, codes, config)
-    near = volume.composite_samples(density, rgb, t)
+    weights = volume.transmitted(density, t)
+    near = volume.composite_weights(weights, rgb, volume.midpoints(samples.near))
+    # The mean is one of s: a glimpse of what is endlessly far would make any mean of distances so.
+    depth = volume.distances(spacing, near.depth[:, None])[:, 0]
+    near = near._replace(depth=jnp.where(near.opacity > 0, depth, 0.0))
     if samples.far is None:
         return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density)
     far = _render_far(params, rays, samples.far, codes, config)

@@ -51,7 +51,7 @@ class NerfTraining:
     rate: float = 1e-2  # falls to `last_rate` of itself
     last_rate: float = 0.03
     huber: float = 0.1  # colour difference from which on the loss is linear
-    distortion: float = 2e-3
+    distortion: float = 1e-2
     depth: float = 0.0  # weight of depth's smoothness over the batch's patches
     random_background: bool = True  # otherwise white: of photos that came over white
     appearance: bool = False  # photos have codes of their own; otherwise all have the mean
