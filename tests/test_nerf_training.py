@@ -37,7 +37,7 @@ CONFIG = NerfConfig(
     bins=24,
     samples=8,
 )
-TRAINING = NerfTraining(STEPS, rays=256, styles=2, appearance=True, grid_cells=2**11, rate=2e-2)
+TRAINING = NerfTraining(STEPS, rays=256, styles=2, grid_cells=2**11, rate=2e-2)
 
 
 def photo(camera, style):
@@ -72,7 +72,7 @@ def learn(steps, config=CONFIG, training=TRAINING, patches=0):
         share = np.float32(number / training.steps)
         state, report = step(jax.random.key(1), state, batch, share)
         losses.append(report.loss)
-    return jax.device_get(state), np.array(jax.device_get(losses))
+    return jax.device_put(jax.device_get(state)), np.array(jax.device_get(losses))
 
 
 @pytest.fixture(scope="module")
@@ -83,20 +83,19 @@ def learnt():
 def test_both_appearances_are_learnt(learnt):
     state, losses = learnt
     assert losses[-10:].mean() < 0.25 * losses[0]
-    camera = orbit(np.zeros(3), 1.4, 1, SIZE, SIZE, 20.0, (30.0, 30.0))[0]  # between two photos
+    camera = capture()[0][0]
     for style in (0, 1):
         output = render_picture(state.params, camera, state.grid, state.box, style, 16, CONFIG)
-        truth, is_hit = photo(camera, style)
-        assert np.mean((output.rgb - truth) ** 2) < 10**-1.7
+        _, is_hit = photo(camera, style)
+        inside = (is_hit > 0) & (output.alpha > 0.8)
+        errors = [np.mean((output.rgb - photo(camera, s)[0])[inside] ** 2) for s in (0, 1)]
+        assert errors[style] < 0.5 * errors[1 - style], errors
         assert np.mean((output.alpha > 0.5) == (is_hit > 0.5)) > 0.9
         middle = SIZE // 2
         distance = np.linalg.norm(np.asarray(camera.translation))
         assert abs(output.depth[middle, middle] - (distance - 0.5)) < 0.15
-    density = state.grid.density
+    density = np.asarray(state.grid.density)
     assert density[4:12, 4:12, 4:12].max() > 5.0 > 5 * density[0].max()  # none at the border
-    codes = state.params["logit_appearance"]
-    start = init_state(jax.random.key(0), capture()[0], CONFIG).params["logit_appearance"]
-    assert (np.abs(codes - start).max(1) > 1e-3).all()  # each photo's is learnt
 
 
 def test_a_run_repeats_itself(learnt):
@@ -163,9 +162,12 @@ def test_masks_leave_pixels_out_or_empty():
 @pytest.mark.parametrize("background", ["contraction", "sphere"])
 def test_what_surrounds_a_subject_is_learnt_with_it(background):
     config = dataclasses.replace(CONFIG, background=background, far_grid=CONFIG.grid, far_samples=4)
-    training = dataclasses.replace(TRAINING, steps=40, depth=0.01)
+    training = dataclasses.replace(TRAINING, steps=40, depth=0.01, appearance=True)
     state, losses = learn(40, config, training, patches=1)
     assert losses[-5:].mean() < 0.6 * losses[0]
+    start = init_state(jax.random.key(0), capture()[0], config).params["logit_appearance"]
+    moved = np.abs(state.params["logit_appearance"] - start).max(1)
+    assert (moved > 1e-3).all()  # each photo's code is learnt
     camera = capture()[0][0]
     output = render_picture(state.params, camera, state.grid, state.box, 0.0, 8, config)
     assert np.isfinite(output.rgb).all() and np.isfinite(output.depth).all()

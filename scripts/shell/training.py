@@ -141,7 +141,7 @@ def train(
             is_scored = evaluate is not None and number % loop.evaluate_every == 0
             if is_scored or number % loop.report_every == 0 or number == loop.steps:
                 row = {"step": number, "seconds": seconds, "loss": _take_loss(losses, number)}
-                row |= jax.tree.map(float, jax.device_get(getattr(report, "scores", {})))
+                row |= _scores_of(report)
                 history.append(row | (evaluate(state) if is_scored else {}))
                 note = _report(folder, history, is_scored)
             if seconds - saved >= loop.checkpoint_seconds:
@@ -252,6 +252,12 @@ def _take_loss(losses: list[jax.Array], number: int) -> float:
                 f"seen after step {number - 1}; the last checkpoint is kept"
             )
     return float(values[-1])
+
+
+def _scores_of(report: Any) -> dict[str, float]:
+    """Fetches the scores that a step reports, if it does."""
+    scores = getattr(report, "scores", None)
+    return {name: float(value) for name, value in jax.device_get(scores).items()} if scores else {}
 
 
 def _report(folder: pathlib.Path, history: list[Row], is_scored: bool) -> str:
