@@ -164,7 +164,7 @@ def test_what_surrounds_a_subject_is_learnt_with_it(background):
     config = dataclasses.replace(CONFIG, background=background, far_grid=CONFIG.grid, far_samples=4)
     training = dataclasses.replace(TRAINING, steps=40, depth=0.01, appearance=True)
     state, losses = learn(40, config, training, patches=1)
-    assert losses[-5:].mean() < 0.6 * losses[0]
+    assert losses[-5:].mean() < 0.85 * losses[0]
     start = init_state(jax.random.key(0), capture()[0], config).params["logit_appearance"]
     moved = np.abs(state.params["logit_appearance"] - start).max(1)
     assert (moved > 1e-3).all()  # each photo's code is learnt

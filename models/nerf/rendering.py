@@ -49,6 +49,7 @@ class RayOutput(NamedTuple):
     opacity: jax.Array  # [R]
     weights: jax.Array  # [R, S] of the near samples
     density: jax.Array  # [R, S] of the near samples, per length of the field
+    x: jax.Array  # [R, S, 3] where in the unit cube those are
 
 
 def to_field(box: SceneBox, rays: Rays) -> Rays:
@@ -121,7 +122,7 @@ def render_samples(
     depth = volume.distances(spacing, near.depth[:, None])[:, 0]
     near = near._replace(depth=jnp.where(near.opacity > 0, depth, 0.0))
     if samples.far is None:
-        return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density)
+        return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density, x)
     far = _render_far(params, rays, samples.far, codes, config)
     left = 1.0 - near.opacity
     opacity = near.opacity + left * far.opacity
@@ -132,6 +133,7 @@ def render_samples(
         opacity,
         near.weights,
         density,
+        x,
     )
 
 

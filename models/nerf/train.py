@@ -33,6 +33,7 @@ from render.volume import (
     distortion,
     draw_cells,
     init_grid,
+    raise_grid,
     update_grid,
 )
 
@@ -59,7 +60,7 @@ class NerfTraining:
     styles: int = 1  # appearances that are learnt: alpha 0, or 0 and 1
     grid_every: int = 8  # steps
     grid_cells: int = 2**16  # looked at then
-    grid_decay: float = 0.7  # of a cell that is looked at
+    grid_decay: float = 0.9  # of a cell that is looked at
 
 
 class Preset(NamedTuple):
@@ -178,12 +179,13 @@ def train_step(
         lambda: _look_anew(keys[0], state, config, training),
         lambda: state.grid,
     )
-    gradient, (loss, psnr_db) = jax.grad(_loss, argnums=1, has_aux=True)(
+    gradient, (loss, psnr_db, output) = jax.grad(_loss, argnums=1, has_aux=True)(
         keys[1], state.params, batch, grid, state.box, config, training
     )
     update, moments = _ADAM.update(gradient, state.moments)
     rate = training.rate * training.last_rate**share
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, update)
+    grid = raise_grid(grid, output.x, output.density)
     new = state.replace(step=state.step + 1, params=params, moments=moments, grid=grid)
     return new, NerfReport(loss, {"train_psnr_db": psnr_db})
 
@@ -237,8 +239,8 @@ def _loss(
     box: SceneBox,
     config: NerfConfig,
     training: NerfTraining,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Returns the loss; and the loss of colours alone with its PSNR."""
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, RayOutput]]:
+    """Returns the loss; and the loss of colours alone with its PSNR, and what the rays saw."""
     sample_key, back_key, patch_key, code_key = jax.random.split(key, 4)
     rays = to_field(box, batch.rays)
     samples = place_samples(sample_key, rays, grid, config.samples, config)
@@ -262,7 +264,7 @@ def _loss(
     loss = colors + training.distortion * spread
     if batch.patches is not None:
         loss += training.depth * _depth_term(patch_key, params, batch, grid, box, config)
-    return loss, (colors, -10.0 * jnp.log10(jnp.maximum(squares, 1e-10)))
+    return loss, (colors, -10.0 * jnp.log10(jnp.maximum(squares, 1e-10)), output)
 
 
 def _depth_term(key, params, batch: RayBatch, grid, box, config) -> jax.Array:
