@@ -52,7 +52,7 @@ class NerfTraining:
     rate: float = 1e-2  # falls to `last_rate` of itself
     last_rate: float = 0.03
     huber: float = 0.1  # colour difference from which on the loss is linear
-    distortion: float = 1e-2
+    distortion: float = 2e-3
     depth: float = 0.0  # weight of depth's smoothness over the batch's patches
     random_background: bool = True  # otherwise white: of photos that came over white
     appearance: bool = False  # photos have codes of their own; otherwise all have the mean
@@ -60,7 +60,7 @@ class NerfTraining:
     styles: int = 1  # appearances that are learnt: alpha 0, or 0 and 1
     grid_every: int = 8  # steps
     grid_cells: int = 2**16  # looked at then
-    grid_decay: float = 0.9  # of a cell that is looked at
+    grid_decay: float = 0.5  # of a cell that is looked at
 
 
 class Preset(NamedTuple):
