@@ -84,24 +84,11 @@ def update_grid(
     return OccupancyGrid(seen.reshape(grid.density.shape))
 
 
-def raise_grid(grid: OccupancyGrid, x: jax.Array, density: jax.Array) -> OccupancyGrid:
-    """Takes in densities [...] that were found at places [..., 3] of the unit cube.
-
-    A thin sheet fills little of a cell: a random look mostly misses it, samples of rays do not.
-    """
-    flat = grid.density.ravel().at[_flat_cell(grid, x)].max(density)
-    return OccupancyGrid(flat.reshape(grid.density.shape))
-
-
 def look_up(grid: OccupancyGrid, x: jax.Array) -> jax.Array:
     """Returns the density [...] of the cells at places [..., 3] of the unit cube."""
-    return grid.density.ravel()[_flat_cell(grid, x)]
-
-
-def _flat_cell(grid: OccupancyGrid, x: jax.Array) -> jax.Array:
     size = grid.density.shape[0]
     cell = jnp.clip((x * size).astype(jnp.int32), 0, size - 1)
-    return (cell[..., 0] * size + cell[..., 1]) * size + cell[..., 2]
+    return grid.density.ravel()[(cell[..., 0] * size + cell[..., 1]) * size + cell[..., 2]]
 
 
 def distances(spacing: Spacing, s: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ eighth photo is held out, and the field is judged by them. Into --out go
   config.json       every setting of this run
   checkpoint.safetensors   what the same command goes on from
 
-Examples (the first is what a laptop does in about ten minutes):
+Examples (the first is what a laptop does in a few minutes):
 
   python -m scripts.train_nerf --capture=data/plush --width=252 --out=out/plush_nerf
   python -m scripts.train_nerf --capture=data/plush --preset=paper     # for a GPU

@@ -49,7 +49,6 @@ class RayOutput(NamedTuple):
     opacity: jax.Array  # [R]
     weights: jax.Array  # [R, S] of the near samples
     density: jax.Array  # [R, S] of the near samples, per length of the field
-    x: jax.Array  # [R, S, 3] where in the unit cube those are
 
 
 def to_field(box: SceneBox, rays: Rays) -> Rays:
@@ -122,7 +121,7 @@ def render_samples(
     depth = volume.distances(spacing, near.depth[:, None])[:, 0]
     near = near._replace(depth=jnp.where(near.opacity > 0, depth, 0.0))
     if samples.far is None:
-        return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density, x)
+        return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density)
     far = _render_far(params, rays, samples.far, codes, config)
     left = 1.0 - near.opacity
     opacity = near.opacity + left * far.opacity
@@ -133,7 +132,6 @@ def render_samples(
         opacity,
         near.weights,
         density,
-        x,
     )
 
 
