@@ -64,6 +64,17 @@ def camera_position(camera: Camera) -> jax.Array:
     return -camera.translation @ camera.rotation
 
 
+def looked_at(cameras: Sequence[Camera]) -> np.ndarray:
+    """Returns the point [3] nearest to all optical axes: what cameras around a subject look at."""
+    cameras = jax.device_get(list(cameras))
+    eyes = np.stack([-np.asarray(c.translation) @ np.asarray(c.rotation) for c in cameras])
+    forward = np.stack([np.asarray(camera.rotation)[2] for camera in cameras])
+    # sum (I - f f^T) (p - eye) = 0
+    across = np.eye(3) - forward[:, :, None] * forward[:, None]
+    right = np.einsum("fij,fj->i", across, eyes)
+    return np.linalg.lstsq(across.sum(0), right, rcond=1e-3)[0]
+
+
 def world_axes(up: Sequence[float]) -> np.ndarray:
     """Returns side, up and front [3, 3] of a world, unit rows, right-handed.
 

@@ -28,7 +28,7 @@ from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from render import harmonics
-from render.camera import Camera, camera_position
+from render.camera import Camera, camera_position, looked_at
 from render.gaussians import Gaussians, covariances
 from render.image import RenderOutput, mean_where, ssim
 from render.splat import SplatConfig, splat
@@ -158,11 +158,7 @@ def _positions(cameras: Sequence[Camera]) -> np.ndarray:
 def _random_points(rng: np.random.Generator, cameras: Sequence[Camera], count: int) -> np.ndarray:
     """Points in the ball around where the cameras look, as large as it may be without them."""
     eyes = _positions(cameras)
-    forward = np.stack([np.asarray(camera.rotation)[2] for camera in cameras])
-    # The point nearest to all optical axes: sum (I - f f^T) (p - eye) = 0.
-    across = np.eye(3) - forward[:, :, None] * forward[:, None]
-    right = np.einsum("fij,fj->i", across, eyes)
-    center = np.linalg.lstsq(across.sum(0), right, rcond=1e-3)[0]
+    center = looked_at(cameras)
     radius = 0.6 * np.median(np.linalg.norm(eyes - center, axis=1))
     directions = rng.normal(size=(count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

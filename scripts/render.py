@@ -1,8 +1,9 @@
-r"""Shows splats, meshes and random people: videos from all sides or along a path, stills, captures.
+r"""Shows splats, meshes, fields and random people: videos, pictures, captures to learn from.
 
---show is a splat file (.ply, .compressed.ply, .spz, .splat) or a mesh (.obj, .glb, .ply), told
-apart by its content, or a made-up shape: ball, cube, plant, cord. The camera finds the subject by
-itself and turns around it. Into --out go
+--show is a splat file (.ply, .compressed.ply, .spz, .splat), a mesh (.obj, .glb, .ply), the
+radiance field of scripts.train_nerf (.safetensors), told apart by their content, or a made-up
+shape: ball, cube, plant, cord. The camera finds the subject by itself and turns around it. A field
+that has learnt two appearances is shown in a mixture of them by --style, from 0 to 1. Into --out go
 
   video.mp4     the scene from all sides, or along --cameras, or as --trajectory moves it
   frames.png    some of its frames, for a look without a player
@@ -69,9 +70,9 @@ from render.image import RenderOutput, contact_sheet
 from scripts.shell import command, people_io, posed_io, scenes, stopping
 from scripts.shell.film_io import write_film
 from scripts.shell.settings import write_settings
-from scripts.shell.shown import Shown, read_moving, read_shown
+from scripts.shell.shown import Shown, in_style, read_moving, read_shown
 
-_SHOW = flags.DEFINE_string("show", None, "Splats, a mesh, or people.", required=True)
+_SHOW = flags.DEFINE_string("show", None, "Splats, a mesh, a field, or people.", required=True)
 _OUT = flags.DEFINE_string("out", "out/render", "Folder to write.")
 _STILL = flags.DEFINE_bool("still", False, "Write one picture rather than a video.")
 _SIZE = flags.DEFINE_string("size", "512", "Side of the picture, or WIDTHxHEIGHT, pixels.")
@@ -89,6 +90,7 @@ _DISTANCE = flags.DEFINE_float("distance", None, "Of the camera; found by itself
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up.")
 _BACKGROUND = flags.DEFINE_string("background", "white", "white, black, grey, #rrggbb or r,g,b.")
 _CAMERAS = flags.DEFINE_string("cameras", None, "Capture or camera_path.json to go along.")
+_STYLE = flags.DEFINE_float("style", None, "Of a field: 0 as photographed, 1 restyled.", 0.0, 1.0)
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the scene moves, .npz.")
 _COUNT = flags.DEFINE_integer("count", 32, "People of --show=people.", 1, 10_000_000)
 _SHEET = flags.DEFINE_bool("sheet", False, "Write the first 32 people in one picture, too.")
@@ -99,7 +101,7 @@ _PEOPLE = "people"
 _FOR_PEOPLE = ("count", "sheet")
 _NOT_FOR_PEOPLE = (
     *("still", "frames", "fps", "azimuth", "elevation", "fov", "target", "distance", "up"),
-    *("background", "cameras", "trajectory", "capture", "elevations"),
+    *("background", "cameras", "trajectory", "capture", "elevations", "style"),
 )
 
 
@@ -119,6 +121,8 @@ def main() -> None:
         return
     background = scenes.color(_BACKGROUND.value)
     shown: Shown = read_shown(_SHOW.value)
+    if _STYLE.value is not None:
+        shown = in_style(shown, _STYLE.value)
     if _TRAJECTORY.value:
         shown = read_moving(_TRAJECTORY.value, shown, _FPS.value)
     command.say(f"{shown.name}: {shown.text}")

@@ -41,15 +41,14 @@ Exit status: 0 done; 2 bad input; 1 the training diverged, or ended before it sa
 import dataclasses
 import functools
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
 from models.perception import lpips, vgg
-from render import capture_io, files_io, image_io, splat_io
-from render.camera import Camera
+from render import files_io, image_io, splat_io
 from render.capture_io import Capture, LeftOut
 from render.frames import round_capacity
 from render.image import contact_sheet, psnr, ssim
@@ -67,6 +66,7 @@ from render.splat_training import (
     stack_views,
 )
 from scripts.shell import command, perceptual, scenes, stopping, training
+from scripts.shell.photos import Photos, largest, read_photos, sizes_text, split_photos
 from scripts.shell.training import LoopConfig, Run, Step
 
 _DEFAULT = TrainConfig()
@@ -88,17 +88,8 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the start, the order of photos 
 
 _SCORES = {"psnr_db": "PSNR {:.2f} dB", "ssim": "SSIM {:.3f}", "lpips": "LPIPS {:.3f}"}
 _REPORT_EVERY = 20  # steps; each asks the device anyway, whether there was room
-_FEWEST = 3  # photos that tell a scene
 _SHOWN = 4  # held-out photos in the picture
 _MARGIN = 1.25  # room for pairs on top of what the photos need
-
-
-class Photos(NamedTuple):
-    """Cameras, pictures and masks of one part of a capture."""
-
-    cameras: list[Camera]
-    images: list[np.ndarray]  # F of [H, W, 3]
-    masks: list[np.ndarray | None]  # F of [H, W], or None where all counts
 
 
 def main() -> None:
@@ -108,13 +99,16 @@ def main() -> None:
     )
     training.split_cpu(max_devices=2)
     judge = _load_lpips()
-    capture = _read_capture()
-    photos, held_out = split_photos(capture)
+    capture = read_photos(_CAPTURE.value, _WIDTH.value)
+    if capture.is_cut_out:
+        # Around a subject that is cut out the photos are white: that, too, is to be learnt.
+        capture = capture._replace(masks=[None] * len(capture.images))
+    photos, held_out = split_photos(capture, _HOLD_OUT.value)
     run = training.open_run(
         out, _settings(config, photos), lambda: _first_state(capture, photos, config)
     )
     command.say(
-        f"{len(photos.cameras)} photos of {_sizes(photos)} to learn from, "
+        f"{len(photos.cameras)} photos of {sizes_text(photos)} to learn from, "
         f"{len(held_out.cameras)} held out; {config.count} Gaussians"
     )
     views = stack_views(*photos)
@@ -146,22 +140,6 @@ def main() -> None:
     training.check_learnt(run, loop, jax.device_count(), len(photos.cameras))
 
 
-def _read_capture() -> Capture:
-    """Reads the photos, and says what became of them."""
-    listing = capture_io.list_capture(_CAPTURE.value)
-    with command.progress("photos", len(listing.photos)) as advance:
-        capture = capture_io.read_photos(listing, _WIDTH.value, advance)
-    for note in capture.notes:
-        command.say(note)
-    if capture.left_out:
-        first, total = capture.left_out[0], len(capture.left_out) + len(capture.names)
-        command.warn(
-            f"{len(capture.left_out)} of {total} photos are left out, as metrics.json will list; "
-            f"the first is {first.name}: {first.reason}"
-        )
-    return capture
-
-
 def _load_lpips() -> perceptual.Judge | None:
     paths = _LPIPS_TRUNK.value, _LPIPS_HEADS.value
     if not any(paths):
@@ -169,24 +147,6 @@ def _load_lpips() -> perceptual.Judge | None:
     if not all(paths):
         raise ValueError("expected both --lpips_trunk and --lpips_heads, found one of them")
     return functools.partial(lpips.lpips, lpips.load_lpips(*paths))
-
-
-def split_photos(capture: Capture) -> tuple[Photos, Photos]:
-    """Parts the photos to learn from and those to judge by."""
-    if len(capture.images) < _FEWEST:
-        raise ValueError(f"expected at least {_FEWEST} photos, found {len(capture.images)}")
-    everything = np.arange(len(capture.images))
-    train, held_out = everything, everything[:0]
-    if _HOLD_OUT.value:
-        train, held_out = capture_io.split(capture, _HOLD_OUT.value)
-    if not len(train):
-        raise ValueError(f"expected photos to learn from, found {len(held_out)}, all held out")
-    # Around a subject that is cut out the photos are white: that, too, is to be learnt.
-    masks = [None] * len(capture.images) if capture.is_cut_out else capture.masks
-    everything = capture.cameras, capture.images, masks
-    return tuple(
-        Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
-    )
 
 
 def _first_state(capture: Capture, photos: Photos, config: TrainConfig) -> TrainState:
@@ -238,7 +198,7 @@ def evaluate(
     scores, pictures = {}, []
     gaussians = jax.device_put(jax.device_get(state.gaussians), jax.devices()[0])
     # Pictures of one size are drawn by one program; of a smaller photo's the corner counts.
-    width, height = _largest(photos)
+    width, height = largest(photos)
     cameras = [camera.replace(width=width, height=height) for camera in photos.cameras]
     outputs = splat_frames(gaussians, cameras, SplatConfig(), config.background)
     shown = np.linspace(0, len(photos.cameras) - 1, _SHOWN).round()
@@ -257,17 +217,6 @@ def evaluate(
     return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
 
 
-def _largest(photos: Photos) -> tuple[int, int]:
-    """Returns the largest width and the largest height; zero without photos."""
-    return tuple(max((image.shape[axis] for image in photos.images), default=0) for axis in (1, 0))
-
-
-def _sizes(photos: Photos) -> str:
-    width, height = _largest(photos)
-    count = len({image.shape for image in photos.images})
-    return f"{width} x {height}" if count == 1 else f"{count} sizes up to {width} x {height}"
-
-
 def _text(scores: dict[str, float]) -> str:
     return ", ".join(_SCORES[name].format(value) for name, value in scores.items())
 
@@ -279,7 +228,7 @@ def _report(
     scores: dict[str, float],
     left_out: list[LeftOut],
 ) -> dict[str, Any]:
-    width, height = _largest(photos)
+    width, height = largest(photos)
     return {
         **dict.fromkeys(_SCORES),  # without photos or weights to judge by
         **scores,

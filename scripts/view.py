@@ -1,12 +1,12 @@
-r"""Shows splats, meshes and moving scenes in the browser, on this machine only.
+r"""Shows splats, meshes, radiance fields and moving scenes in the browser, on this machine only.
 
 --show takes one or several files: splats (.ply, .compressed.ply, .spz, .splat), meshes (.obj, .glb,
-.ply), and the made-up shapes ball, cube, plant and cord. The page turns with the left button,
+.ply), radiance fields of train_nerf (.safetensors), which the page shows as points in the --style
+asked for, and the made-up shapes ball, cube, plant and cord. The page turns with the left button,
 shifts with the right one and zooms with the wheel. With --trajectory a slider moves the first splat
 scene through time, and "Play" does in real time, leaving out frames where the machine is too slow
-for them all.
-The button "Save a still" has our own renderer draw what the page shows, into --out, with the
-colours as they depend on the view.
+for them all. The button "Save a still" has our own renderer draw what the page shows, into --out,
+with the colours as they depend on the view.
 
 With --scene, a scene file as in `simulate`, the first splats are matter that moves as one
 watches. "Pick a point", click on the splats, and drag the arrows that appear there: the matter
@@ -37,7 +37,14 @@ import webbrowser
 from absl import flags
 
 from scripts.shell import command, scenes, stopping
-from scripts.shell.shown import Shown, SplatsShown, first_splats, read_moving, read_shown
+from scripts.shell.shown import (
+    Shown,
+    SplatsShown,
+    first_splats,
+    in_style,
+    read_moving,
+    read_shown,
+)
 from scripts.viewing import play_panel
 from scripts.viewing.viewer import HOST, Viewer
 from sim.coarse import make_coarse
@@ -46,6 +53,7 @@ from sim.scene_io import read_scene_file
 
 _SHOW = flags.DEFINE_list("show", None, "Splats, meshes and made-up shapes.", required=True)
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "How the first splats move, .npz.")
+_STYLE = flags.DEFINE_float("style", None, "Of a field: 0 as photographed, 1 restyled.", 0.0, 1.0)
 _SCENE = flags.DEFINE_string("scene", None, "Scene file: the first splats are matter.")
 _MAX_PARTICLES = flags.DEFINE_integer("max_particles", MAX_PARTICLES, "Of --scene.", 1)
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Which way is up; the first scene's by default.")
@@ -69,6 +77,8 @@ def main() -> None:
     if _TRAJECTORY.value and _SCENE.value:
         raise ValueError("expected --trajectory or --scene, found both")
     shown: list[Shown] = [read_shown(path) for path in _SHOW.value]
+    if _STYLE.value is not None:
+        shown = [in_style(one, _STYLE.value) for one in shown]
     play = None
     if _TRAJECTORY.value:
         number = first_splats(shown)

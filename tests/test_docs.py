@@ -49,6 +49,7 @@ SMALL = {
     "reconstruct": ["--frames=2", "--size=64", "--texture_size=256"],
     "render": ["--size=64", "--frames=3"],
     "train_splats": ["--count=100", "--steps=20", "--width=48"],
+    "train_nerf": ["--steps=4", "--rays=64", "--width=48", "--frames=2"],
     "evaluate_fit": ["--faces=1", "--methods=mean,inner"],
     "simulate": ["--frames=2", "--size=64", "--max_particles=200"],
     "annotate_paths": ["--open=false", "--seconds=0.2"],
@@ -179,7 +180,8 @@ def provide(paths, folder):
 
 def run(line, folder):
     provide(line.inputs, folder)
-    start = commands.run_alone if line.command == "train_splats" else commands.run
+    is_alone = line.command in ("train_splats", "train_nerf")  # they part the cores
+    start = commands.run_alone if is_alone else commands.run
     arguments = [*line.arguments, *SMALL.get(line.command, [])]
     done = start(line.command, *arguments, folder=folder)
     assert done.returncode == 0, f"{line}\n{done.stderr}"

@@ -1,4 +1,4 @@
-"""What `render` and `view` show: splats, meshes, and either of them in motion."""
+"""What `render` and `view` show: splats, meshes, either of them in motion, radiance fields."""
 
 import dataclasses
 import functools
@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, Self
 import jax
 import numpy as np
 
+from models.nerf.nerf_io import Nerf, is_nerf_file, read_nerf
 from render import mesh_io, rasterize, shapes, splat_io
 from render.camera import Camera
 from render.frames import draw_frames
@@ -17,7 +18,7 @@ from render.gaussians import Gaussians, join_gaussians
 from render.image import RenderOutput
 from render.mesh import Mesh
 from render.splat import splat_frames
-from scripts.shell import command
+from scripts.shell import command, nerf_views, scenes
 from scripts.shell.scenes import frames_in_time
 from sim.carry import find_neighbours
 from sim.trajectory_io import (
@@ -28,6 +29,7 @@ from sim.trajectory_io import (
     vertices_of_frame,
 )
 
+_STRAY = 0.02  # share of a field's points that may leave the picture
 _PLACES = 8  # of what moves, that a picture is framed for
 Color = tuple[float, float, float]
 
@@ -179,14 +181,45 @@ class MovingShown:
         return self.still.film(moments, cameras, background)
 
 
-def read_shown(path: str) -> SplatsShown | MeshShown:
-    """Reads a splat file or a mesh, told apart by the content, or makes up a shape of that name.
+class NerfShown:
+    """A radiance field, in one of its styles or a mixture."""
+
+    num_pictures = None
+
+    def __init__(self, name: str, nerf: Nerf, style: float = 0.0):
+        """Shows `nerf` in the style alpha, in [0, 1]."""
+        self.name, self.nerf, self.style = name, nerf, style
+        self.up = scenes.nearest_axis(np.array(nerf.facts["up"]))
+
+    @property
+    def text(self) -> str:
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.nerf.params))
+        return f"a radiance field of {size / 1e6:.1f} million numbers"
+
+    @functools.cached_property
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points [P, 3] of what some of the photos see, and their colours."""
+        return nerf_views.surface_points(self.nerf, self.style)
+
+    @property
+    def subject(self) -> Subject:
+        points = nerf_views.inside_box(self.nerf, self.surface[0])
+        return Subject(points, np.full(len(points), 1.0 / len(points)), _STRAY)
+
+    def frames(self, cameras: Sequence[Camera], background: Color) -> Iterator[RenderOutput]:
+        return nerf_views.pictures(self.nerf, cameras, self.style, background)
+
+
+def read_shown(path: str) -> SplatsShown | MeshShown | NerfShown:
+    """Reads splats, a mesh or a radiance field, told by content, or makes up a shape of that name.
 
     Splats are y down unless their file says otherwise; meshes are y up.
     """
     if path in shapes.NAMES:
         return SplatsShown(path, shapes.shape(path), "z")
     name = pathlib.Path(path).name
+    if is_nerf_file(path):
+        return NerfShown(name, read_nerf(path))
     if splat_io.is_splat_file(path):
         gaussians = splat_io.read_splats(path)
         if not len(gaussians.means):
@@ -203,12 +236,32 @@ def read_splats(path: str) -> SplatsShown:
     """
     shown = read_shown(path)
     if not isinstance(shown, SplatsShown):
-        raise ValueError(f"expected splats, found a mesh in {path}")
+        found = "a mesh" if isinstance(shown, MeshShown) else "a radiance field"
+        raise ValueError(f"expected splats, found {found} in {path}")
     return shown
 
 
+def in_style(shown: Shown, style: float) -> NerfShown:
+    """Returns a radiance field in another style.
+
+    Raises:
+      ValueError: for anything else, and for a field that has one style alone.
+    """
+    if not isinstance(shown, NerfShown):
+        raise ValueError(f"expected a radiance field with --style, found {shown.text}")
+    if shown.nerf.facts["num_styles"] < 2 and style > 0:
+        raise ValueError(f"expected a field of two styles, found one in {shown.name}")
+    return NerfShown(shown.name, shown.nerf, style)
+
+
 def read_moving(path: str, still: Movable, fps: float) -> MovingShown:
-    """Reads how something moves."""
+    """Reads how something moves.
+
+    Raises:
+      ValueError: of what cannot move, or a trajectory that is not its own.
+    """
+    if isinstance(still, NerfShown):
+        raise ValueError(f"expected splats or a mesh that can move, found {still.text}")
     return MovingShown(still, still.read_trajectory(path), fps)
 
 
@@ -221,7 +274,7 @@ def first_splats(shown: Sequence[Shown]) -> int:
     for number, one in enumerate(shown):
         if isinstance(one, SplatsShown):
             return number
-    raise ValueError("expected splats that can move, found only meshes")
+    raise ValueError("expected splats that can move, found none")
 
 
 def in_one_picture(shown: Sequence[Shown]) -> Shown:

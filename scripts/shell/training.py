@@ -113,7 +113,8 @@ def train(
     Args:
       run: from `open_run`. A step that donates its state takes that of `run` too.
       step: takes the state, a batch and the share of the training that is done, in [0, 1); returns
-        the next state and a report with a `loss` []. See `with_room` for steps that may overflow.
+        the next state and a report with a `loss` [], and perhaps `scores`, numbers
+        by name. See `with_room` for steps that may overflow.
       batch_of: the batch of a step's number; random choices follow from a seed and that number.
       evaluate: scores of a state by name, or None.
       folder: of the run.
@@ -135,13 +136,14 @@ def train(
     metrics_io.write_rows(folder / "metrics.csv", history)
     bar = command.progress("training", loop.steps, number)
     with stopping.noted() as stop, bar as advance:
-        for number, seconds, state, loss in _steps(run, step, batch_of, loop, stop):
-            losses.append(loss)
+        for number, seconds, state, report in _steps(run, step, batch_of, loop, stop):
+            losses.append(report.loss)
             is_scored = evaluate is not None and number % loop.evaluate_every == 0
             if is_scored or number % loop.report_every == 0 or number == loop.steps:
                 row = {"step": number, "seconds": seconds, "loss": _take_loss(losses, number)}
+                row |= _scores_of(report)
                 history.append(row | (evaluate(state) if is_scored else {}))
-                note = _report(folder, history)
+                note = _report(folder, history, is_scored)
             if seconds - saved >= loop.checkpoint_seconds:
                 _save(folder, state, losses, Header(number, seconds, settings))
                 saved = seconds
@@ -153,12 +155,12 @@ def train(
 
 def _steps(
     run: Run, step: Step, batch_of: Callable[[int], Batch], loop: LoopConfig, stop: stopping.Stop
-) -> Iterator[tuple[int, float, State, jax.Array]]:
+) -> Iterator[tuple[int, float, State, Any]]:
     """Takes steps until the training is done or is to stop.
 
     Yields:
-      After each step: the number of steps taken, the run's seconds, the state, and the loss on
-      the device.
+      After each step: the number of steps taken, the run's seconds, the state, and the report,
+      whose numbers are on the device.
     """
     state, seconds = run.state, run.seconds
     first = number = int(state.step)
@@ -174,7 +176,7 @@ def _steps(
                 jax.block_until_ready(ahead.popleft())
             if number > first + 1:  # the first one loads what was compiled
                 seconds += time.perf_counter() - compiling() - start
-            yield number, seconds, state, report.loss
+            yield number, seconds, state, report
 
 
 def check_learnt(run: Run, loop: LoopConfig, seen_per_step: int, total: int) -> None:
@@ -252,15 +254,21 @@ def _take_loss(losses: list[jax.Array], number: int) -> float:
     return float(values[-1])
 
 
-def _report(folder: pathlib.Path, history: list[Row]) -> str:
-    """Adds the last row to metrics.csv, prints it if it holds scores, and returns a short note."""
+def _scores_of(report: Any) -> dict[str, float]:
+    """Fetches the scores that a step reports, if it does."""
+    scores = getattr(report, "scores", None)
+    return {name: float(value) for name, value in jax.device_get(scores).items()} if scores else {}
+
+
+def _report(folder: pathlib.Path, history: list[Row], is_scored: bool) -> str:
+    """Adds the last row to metrics.csv, prints it if that is asked, and returns a short note."""
     metrics_io.append_row(folder / "metrics.csv", history)
     row = dict(history[-1])
     number, seconds = row.pop("step"), row.pop("seconds")
     texts = [f"{name} {value:.4g}" for name, value in row.items()]
-    if len(texts) > 1:
+    if is_scored:
         command.say(f"step {number}, {seconds:.0f} s: {', '.join(texts)}")
-    return texts[0]
+    return ", ".join(texts[:2])
 
 
 def _save(folder: pathlib.Path, state: State, losses: list[jax.Array], header: Header) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from render import harmonics, mesh_io, rasterize
 from render.gaussians import Gaussians, covariances
 from render.mesh import Mesh
-from scripts.shell.shown import MeshShown, MovingShown, Shown, SplatsShown
+from scripts.shell.shown import MeshShown, MovingShown, NerfShown, Shown, SplatsShown
 
 # The page keeps covariances as half floats: lengths are shown as parts of the subject.
 MAX_COVARIANCE = 6e4
+_POINT_SIZE = 0.06  # the page's lengths
 
 
 @functools.singledispatch
@@ -45,6 +46,12 @@ def _(shown: MeshShown, page: Any, name: str, unit: float) -> Any:
 @add_layer.register
 def _(shown: MovingShown, page: Any, name: str, unit: float) -> Any:
     return add_layer(shown.still, page, name, unit)
+
+
+@add_layer.register
+def _(shown: NerfShown, page: Any, name: str, unit: float) -> Any:
+    points, colors = shown.surface
+    return page.add_point_cloud(name, unit * points, colors, point_size=_POINT_SIZE)
 
 
 def splat_fields(gaussians: Gaussians, unit: float = 1.0) -> dict[str, np.ndarray]:

@@ -1,0 +1,88 @@
+"""A capture's photos as learners take them: read, with what became of them said, and parted."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from render import capture_io
+from render.camera import Camera
+from render.capture_io import Capture
+from scripts.shell import command
+
+_FEWEST = 3  # photos that tell a scene
+_WHITE = 0.97  # all of a photo's surroundings are brighter, where they were painted so
+
+
+class Photos(NamedTuple):
+    """Cameras, pictures and masks of one part of a capture."""
+
+    cameras: list[Camera]
+    images: list[np.ndarray]  # F of [H, W, 3]
+    masks: list[np.ndarray | None]  # F of [H, W], or None where all counts
+
+
+def read_photos(folder: str, width: int | None) -> Capture:
+    """Reads the photos of a capture, and says what became of them.
+
+    Raises:
+      ValueError: as `capture_io.read_photos`.
+    """
+    listing = capture_io.list_capture(folder)
+    with command.progress("photos", len(listing.photos)) as advance:
+        capture = capture_io.read_photos(listing, width, advance)
+    for note in capture.notes:
+        command.say(note)
+    if capture.left_out:
+        first, total = capture.left_out[0], len(capture.left_out) + len(capture.names)
+        command.warn(
+            f"{len(capture.left_out)} of {total} photos are left out, as metrics.json will list; "
+            f"the first is {first.name}: {first.reason}"
+        )
+    return capture
+
+
+def split_photos(capture: Capture, hold_out: int) -> tuple[Photos, Photos]:
+    """Parts the photos to learn from and those to judge by, each `hold_out`-th; none with zero.
+
+    Raises:
+      ValueError: there are too few, or nothing is left to learn from.
+    """
+    if len(capture.images) < _FEWEST:
+        raise ValueError(f"expected at least {_FEWEST} photos, found {len(capture.images)}")
+    everything = np.arange(len(capture.images))
+    train, held_out = everything, everything[:0]
+    if hold_out:
+        train, held_out = capture_io.split(capture, hold_out)
+    if not len(train):
+        raise ValueError(f"expected photos to learn from, found {len(held_out)}, all held out")
+    everything = capture.cameras, capture.images, capture.masks
+    return tuple(
+        Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
+    )
+
+
+def cut_out(photos: Photos) -> Photos:
+    """Lays what masks say is subject over white; photos that show white elsewhere are that already.
+
+    Raises:
+      ValueError: no photo has a mask.
+    """
+    if all(mask is None for mask in photos.masks):
+        raise ValueError("expected masks that cut the subject out, found none")
+    images = []
+    for image, mask in zip(photos.images, photos.masks, strict=True):
+        is_white = mask is None or np.min(image[mask < 0.01], initial=1.0) > _WHITE
+        images.append(image if is_white else image * mask[..., None] + (1.0 - mask[..., None]))
+    return photos._replace(images=images)
+
+
+def largest(photos: Photos) -> tuple[int, int]:
+    """Returns the largest width and the largest height; zero without photos."""
+    return tuple(max((image.shape[axis] for image in photos.images), default=0) for axis in (1, 0))
+
+
+def sizes_text(photos: Photos) -> str:
+    """Says of what size the photos are."""
+    width, height = largest(photos)
+    count = len({image.shape for image in photos.images})
+    return f"{width} x {height}" if count == 1 else f"{count} sizes up to {width} x {height}"
