@@ -68,7 +68,7 @@ from models.nerf.train import (
 from render import files_io, image_io
 from render.capture_io import Capture
 from render.image import contact_sheet
-from scripts.shell import command, nerf_views, stopping, training
+from scripts.shell import command, nerf_views, perceptual, stopping, training
 from scripts.shell.film_io import write_film
 from scripts.shell.photos import (
     Photos,
@@ -149,7 +149,7 @@ def main() -> None:
         nerf = _nerf(run.state, config, captures[0])
         write_nerf(out / "nerf.safetensors", nerf)
         stop.keep(f"{out / 'nerf.safetensors'}")
-        lpips = nerf_views.load_lpips()
+        lpips = perceptual.load_lpips()
         scores, pictures = nerf_views.judge(nerf, held_out, lpips)
         if pictures:
             image_io.write_image(out / "held_out.png", contact_sheet(pictures, columns=2))

@@ -120,7 +120,7 @@ def test_bad_input_takes_one_line(captures, tmp_path):
         ((f"--capture={tmp_path / 'broken'}",), "expected"),
         ((f"--capture={captures / 'plain'}", "--hold_out=1"), "expected photos to learn from"),
         ((f"--capture={captures / 'plain'}", "--background=hills"), "background"),
-        ((f"--capture={tmp_path / 'two'}",), "expected at least 3 photos to learn from, found 1"),
+        ((f"--capture={tmp_path / 'two'}",), "expected at least 3 photos, found 2"),
         ((f"--capture={captures / 'plain'}", "--styled=nowhere"), "nowhere"),
     ]
     for arguments, line in cases:

@@ -30,15 +30,6 @@ _CAMERA_FIELDS = ("rotation", "translation", "focal", "center", "width", "height
 _WHITE = (1.0, 1.0, 1.0)
 
 
-def load_lpips() -> Callable | None:
-    """Returns what judges the likeness of two pictures as people do, where its weights are."""
-    try:
-        from scripts.shell import perceptual
-    except ImportError:
-        return None
-    return perceptual.load_lpips()
-
-
 def pictures(
     nerf: Nerf, cameras: Sequence[Camera], style: float = 0.0, background=_WHITE
 ) -> Iterator[RenderOutput]:
