@@ -33,7 +33,7 @@ from sim.simulation import ReadyScene, make_simulation, with_material
 
 _PHOTO = flags.DEFINE_string("photo", None, "Photo of a face; by default an astronaut's.")
 _OUT = flags.DEFINE_string("out", "out/demo", "Folder to write.")
-_SEED = flags.DEFINE_integer("seed", 0, "Written to config.json; nothing here is random.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the noise that the prior looks through.")
 
 _JELLY = "head"  # of the scenes that come along
 _JELLY_PARTICLES = 6000  # half of the preset's: nobody is to wait for a demo
@@ -78,7 +78,7 @@ def write_jellies(folder: pathlib.Path) -> dict[str, float]:
     """
     scene = read_scene_file(_JELLY)
     splats = read_splats(str(folder / "splats.ply"))
-    how = {"seed": 0, "up": "y"}
+    how = {"seed": _SEED.value, "up": "y"}
     ready = make_simulation(scene, splats.gaussians, max_particles=_JELLY_PARTICLES, **how)
     write_jelly(folder, "jelly", ready)
     few = how | {"max_particles": _FEW_PARTICLES}
@@ -86,6 +86,8 @@ def write_jellies(folder: pathlib.Path) -> dict[str, float]:
     files_io.write_json(folder / _MATERIAL, found)
     moduli = {"jelly": scene.material.youngs_modulus}
     for word, report in found.items():
+        for warning in report["warnings"]:
+            command.warn(f"{word}: {warning}")
         moduli[word] = report["youngs_modulus_pa"]
         material = ready.simulation.material
         stiffness = np.full_like(material.log_youngs_modulus, np.log(moduli[word]))

@@ -21,7 +21,7 @@ second call goes on with. A film or a trajectory is matched by least squares. In
   force.png       of a curve: the force over all stiffnesses, that of a prior told nothing, and what
                   can be seen of a stiffness
   clips.png       the scene as the prior sees it: softest, found, stiffest (or start, found)
-  descent_*/      of a descent: metrics.csv with the values step by step, checkpoint.safetensors
+  descent*/       of a descent: metrics.csv with the values of every fifth step, a checkpoint
   starts.mp4      where --start names two: too low and too high, before (above) and after (below)
 
 Examples:
@@ -100,17 +100,21 @@ _WEIGHT = flags.DEFINE_enum("weight", None, sorted(WEIGHTS), "Of the noise level
 _RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels; not of a small prior's clips.", 8)
 _FRAME_SECONDS = flags.DEFINE_float("frame_seconds", None, "Between key frames.", 1e-4)
 _VALUES = flags.DEFINE_integer("values", 25, "Stiffnesses that a curve is drawn through.", 5)
-_MAX_PARTICLES = flags.DEFINE_integer("max_particles", 1000, "Simulated; cells fit them.", 1)
+_MAX_PARTICLES = flags.DEFINE_integer(
+    "max_particles", None, "Simulated, 1000 by default; to match a motion, the scene's.", 1
+)
 _FILM_FRAMES = flags.DEFINE_integer("film_frames", None, "Of the films; the scene's by default.", 1)
 _SIZE = flags.DEFINE_string("size", "384", "Side of the films, or WIDTHxHEIGHT, pixels.")
 _UP = flags.DEFINE_enum("up", None, scenes.AXES, "Axis of the splats that is to be up.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise, and of the places of what is filled in.")
 
 _SUBSTEPS = 4  # that are tried, where a motion is matched
+_PARTICLES = 1000
 _STANDING = "sway"  # the scene that is made to fit where none is given
 
 
 def main() -> None:
+    size = scenes.picture_size(_SIZE.value)
     experiment = options.EXPERIMENTS.get(_EXPERIMENT.value)
     splats_name = _SPLATS.value or getattr(experiment, "splats", None)
     if splats_name is None:
@@ -121,9 +125,14 @@ def main() -> None:
     out = command.writable_folder(_OUT.value)
     scene = read_scene_file(scene_name or _STANDING)
     made = quest.make_quest(wish, scene, splats, stands_on_foot=scene_name is None)
+    for warning in (*scene.warnings, *quest.doubts(made)):
+        command.warn(warning)
+    for note in made.ready.notes:
+        command.say(note)
     command.say(f"{len(made.scene.simulation.state.x)} particles, {made.scene.view.timing}")
     with stopping.noted() as stop:
-        found = _search(out, wish, made, stop)
+        names = {"splats": splats_name, "scene": scene_name or _STANDING}
+        found = _search(out, wish, made, names, stop)
         stop.act()  # an answer from half a search would be none
     report = found.report | {
         "prior": made.family.name if made.family else f"{wish.kind}:{wish.place}",
@@ -138,7 +147,7 @@ def main() -> None:
     files_io.write_json(out / "material.json", report)
     write_settings(out, settings=wish.settings)
     with stopping.keeping(lambda: str(out / "material.json")):
-        _film(out, made, found.pairs)
+        _film(out, made, found, size)
     command.say(f"wrote {out / 'material.json'}: {answer.in_words(report)}")
 
 
@@ -147,6 +156,7 @@ class Outcome(NamedTuple):
 
     report: dict[str, Any]
     pairs: list[tuple[Theta, Theta]]  # starts and ends
+    found: Theta
     clips: list[np.ndarray]  # to look at
     curve: Findings | None = None
 
@@ -159,6 +169,7 @@ def _wish(experiment: options.Experiment | None, up: str) -> Wish:
     """
     kind, place = options.kind_of(_PRIOR.value or getattr(experiment, "prior", ""))
     unknown = [name for name in _LEARN.value if name not in properties.PROPERTIES]
+    unknown += [name for name in set(_LEARN.value) if _LEARN.value.count(name) > 1]
     if unknown or not _LEARN.value:
         known = ", ".join(properties.PROPERTIES)
         raise ValueError(f"expected --learn of {known}, found {','.join(unknown) or 'nothing'}")
@@ -169,7 +180,7 @@ def _wish(experiment: options.Experiment | None, up: str) -> Wish:
     factors = scenes.numbers(start, "--start such as 1 or 0.1,10")
     if min(factors) <= 0:
         raise ValueError(f"expected --start above 0, found {start}")
-    return Wish(
+    wish = Wish(
         kind=kind,
         place=place,
         prompt=_PROMPT.value or getattr(experiment, "prompt", "rubber"),
@@ -184,10 +195,12 @@ def _wish(experiment: options.Experiment | None, up: str) -> Wish:
         how={
             "seed": _SEED.value,
             "up": up,
-            "max_particles": _MAX_PARTICLES.value,
+            "max_particles": _MAX_PARTICLES.value or (None if kind == "reference" else _PARTICLES),
             "wanted_up": _UP.value,
         },
     )
+    _refuse_idle(wish)
+    return wish
 
 
 def _range() -> tuple[float, float] | None:
@@ -221,17 +234,51 @@ def _settings(kind: str) -> Settings:
     return dataclasses.replace(found, **said)
 
 
-def _search(out: pathlib.Path, wish: Wish, made: Quest, stop: stopping.Stop) -> Outcome:
+def _search(
+    out: pathlib.Path, wish: Wish, made: Quest, names: dict[str, str], stop: stopping.Stop
+) -> Outcome:
     """Searches in the way that suits what is to be learnt."""
-    is_scalar = wish.learn == ("youngs_modulus",) and wish.regions == "1"
     if made.reference is not None:
         return _match(made, stop)
-    how = _SEARCH.value or ("curve" if is_scalar and _PRESET.value == "default" else "descent")
-    if how == "descent":
-        return _descend(out, wish, made)
-    if not is_scalar:
-        raise ValueError("expected --search=descent for what is not one stiffness, found curve")
+    if _way(wish) == "descent":
+        return _descend(out, wish, made, names)
     return _draw_curve(wish, made, stop)
+
+
+def _way(wish: Wish) -> str:
+    """Returns how is searched: match, curve or descent."""
+    is_scalar = wish.learn == ("youngs_modulus",) and wish.regions == "1"
+    if wish.kind == "reference":
+        return "match"
+    by_default = "curve" if is_scalar and _PRESET.value == "default" else "descent"
+    way = _SEARCH.value or by_default
+    if way == "curve" and not is_scalar:
+        raise ValueError("expected --search=descent for what is not one stiffness, found curve")
+    return way
+
+
+# What some ways to search have no use for.
+_USES = {
+    "groups": (_GROUPS, ("descent", "match")),
+    "iterations": (_ITERATIONS, ("descent",)),
+    "rule": (_RULE, ("descent",)),
+    "truncate": (_TRUNCATE, ("curve", "descent")),
+    "guidance": (_GUIDANCE, ("curve", "descent")),
+    "noises": (_PAIRS, ("curve", "descent")),
+    "weight": (_WEIGHT, ("curve", "descent")),
+}
+
+
+def _refuse_idle(wish: Wish) -> None:
+    """Refuses flags that would change nothing."""
+    way = _way(wish)
+    for name, (flag, ways) in _USES.items():
+        if flag.value is not None and way not in ways:
+            raise ValueError(f"expected no --{name} where a {way} is made, found {flag.value}")
+    if wish.range_pa and wish.kind == "motion":
+        raise ValueError("expected no --range with a small prior, which has its own, found one")
+    if _PROMPT.value and wish.kind in ("svd", "reference"):
+        raise ValueError(f"expected no --prompt with --prior={wish.kind}, found {wish.prompt}")
 
 
 def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Outcome:
@@ -251,10 +298,11 @@ def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Outcome:
         (start, {"youngs_modulus": np.float32([end - shift])})
         for start, end in zip(made.starts, ends, strict=True)
     ]
-    return Outcome(report, pairs, films.clips_of(scan, report["label"]), found)
+    value = {"youngs_modulus": np.float32([report["label"] - shift])}
+    return Outcome(report, pairs, value, films.clips_of(scan, report["label"]), found)
 
 
-def _descend(out: pathlib.Path, wish: Wish, made: Quest) -> Outcome:
+def _descend(out: pathlib.Path, wish: Wish, made: Quest, names: dict[str, str]) -> Outcome:
     settings = wish.settings
     how = MaterialTraining(settings.iterations, settings.rate, settings.rule)
     if settings.rule != "log" and wish.regions == "field":
@@ -263,10 +311,11 @@ def _descend(out: pathlib.Path, wish: Wish, made: Quest) -> Outcome:
     ends: list[Descent] = []
     for factor, start in zip(wish.starts, made.starts, strict=True):
         folder = out / (f"descent_{factor:g}" if len(wish.starts) > 1 else "descent")
-        wanted = {"wish": dataclasses.replace(wish, how={}), "factor": factor, "training": how}
+        wanted = names | {"wish": wish, "factor": factor, "training": how}
         ends.append(search.descend(key, folder, start, made.scene, made.judge, how, wanted))
     report = answer.of_descents(ends, made.scene, made.labels, made.likeness.shift)
-    return Outcome(report, _pairs(made, ends), _clips_at(made, ends[0].theta))
+    value = ends[0].theta
+    return Outcome(report, _pairs(made, ends), value, _clips_at(made, value))
 
 
 def _match(made: Quest, stop: stopping.Stop) -> Outcome:
@@ -296,8 +345,11 @@ def _match(made: Quest, stop: stopping.Stop) -> Outcome:
                 best = best._replace(evaluations=so_far + best.evaluations)
             found.append(best)
     stop.act()
+    best = min(found, key=lambda one: one.cost)
+    if not np.isfinite(best.cost):
+        raise command.WorkFailed("expected a scene that stays in its box, found that it does not")
     report = answer.of_matches(found, made.scene)
-    return Outcome(report, _pairs(made, found), _clips_at(made, found[0].theta))
+    return Outcome(report, _pairs(made, found), best.theta, _clips_at(made, best.theta))
 
 
 def _pairs(made: Quest, ends: list[Descent] | list[Match]) -> list[tuple[Theta, Theta]]:
@@ -317,14 +369,13 @@ def _clips_at(made: Quest, end: Theta) -> list[np.ndarray]:
     ]
 
 
-def _film(out: pathlib.Path, made: Quest, pairs: list[tuple[Theta, Theta]]) -> None:
+def _film(out: pathlib.Path, made: Quest, found: Outcome, size: tuple[int, int]) -> None:
     num_frames = _FILM_FRAMES.value or made.ready.scene.frame_num
     mover = films.Mover(made.ready, made.scene.unknowns, num_frames)
-    size = scenes.picture_size(_SIZE.value)
-    films.write_motion(out / "before.mp4", mover, made.own, size)
-    films.write_motion(out / "after.mp4", mover, pairs[0][1], size)
-    if len(pairs) > 1:
-        films.write_starts(out / "starts.mp4", pairs, mover, size)
+    films.write_motion(out / "before.mp4", mover, None, size)
+    films.write_motion(out / "after.mp4", mover, found.found, size)
+    if len(found.pairs) > 1:
+        films.write_starts(out / "starts.mp4", found.pairs, mover, size)
 
 
 if __name__ == "__main__":

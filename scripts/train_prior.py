@@ -1,8 +1,9 @@
 r"""Teaches a small video prior how things of one family move, from simulations made on the way.
 
---family says which: `stalk` (stands on the floor, is hit, sways) or `drop` (falls, squashes,
-bounces). Random scenes are simulated at random stiffness, filmed in colours that only say where
-matter rests, and a network learns what such clips look like at a stiffness that it is told.
+--family says which: `stalk` (stands on the floor, is hit, sways), `block` (likewise, but broad) or
+`drop` (falls, squashes, bounces). Random scenes are simulated at random stiffness, filmed in
+colours that only say where matter rests, and a network learns what such clips look like at a
+stiffness that it is told.
 DreamPhysics' idea then needs no download: `soft`, `rubber` and `stiff` are bands of that number.
 What it knows is the world of these simulations, and nothing of the real one. Into --out go
 
@@ -15,10 +16,11 @@ What it knows is the world of these simulations, and nothing of the real one. In
   checkpoint.safetensors   what the same command goes on from
   clips/              the simulated clips, unless --clips says where
 
-Examples (the second and third make what comes along, in an hour on two cores each):
+Examples (the second to fourth make what comes along, in an hour on two cores each):
 
   python -m scripts.train_prior --preset=ci --num_clips=300 --out=out/first_look
   python -m scripts.train_prior --family=stalk --preset=cpu --out=out/stalk
+  python -m scripts.train_prior --family=block --num_clips=2500 --steps=5000 --out=out/block
   python -m scripts.train_prior --family=drop --num_clips=2500 --steps=4500 --out=out/drop
   python -m scripts.train_prior --sample --prior=stalk --out=out/believed
 

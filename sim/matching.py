@@ -81,7 +81,8 @@ def _places_and_slopes_of(theta, scene):
 
     def places(values):
         moving = with_properties(unravel(values), scene.unknowns, simulation)
-        frames = roll_clip(moving, timing.per_frame, timing.num_frames)
+        per_frame = timing.groups * timing.per_frame
+        frames = roll_clip(moving, per_frame, timing.num_frames)
         return out_of_box(simulation.placement, frames.x), frames.out_of_grid
 
     x, failed = places(flat)
@@ -160,9 +161,11 @@ def _fit(observe, seen, theta, scene, stage, steps, advance, is_stopped):
         step *= _LONGEST / max(_LONGEST, np.abs(step).max())
         inside = ravel_pytree(bounded(unravel(jnp.float32(flat + step)), scene.unknowns))[0]
         step = np.asarray(inside, np.float64) - flat
-        converged = bool(np.abs(step).max() < stage.still)
+        is_short = bool(np.abs(step).max() < stage.still)
         new = look(flat + step)
         count += 1
+        # A step that is short because it is damped says nothing.
+        converged = is_short and (new[0] <= cost or damping <= 1.0)
         if new[0] <= cost:
             flat, (cost, residual, J) = flat + step, new
             damping *= 0.2

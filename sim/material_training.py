@@ -5,7 +5,7 @@ distillation, or the difference to a video), carries that back to the coordinate
 properties, and moves them. Few numbers are differentiated forwards, at the price of a clip or two
 each and whatever the noise; many, as in a field, backwards, with a state kept for each frame.
 
-  state = init_material(theta, training)
+  state = init_material(theta)
   state, report = material_step(state, batch, share, residual_of, scene, training)
 
 Axes: T, H, W as in `motion_video`; P coordinates in all.
@@ -147,6 +147,12 @@ def _video_and_slopes(theta, scene, group):
     def film(values):
         return _video(unravel(values), scene, group).video
 
+    if len(flat) == 1:
+        with_aux = lambda values: (lambda clip: (clip.video, clip))(  # noqa: E731
+            _video(unravel(values), scene, group)
+        )
+        _, slope, clip = jax.jvp(with_aux, (flat,), (jnp.ones(1),), has_aux=True)
+        return clip, slope[None]
     clip = _video(theta, scene, group)
     slopes = jax.lax.map(lambda way: jax.jvp(film, (flat,), (way,))[1], jnp.eye(len(flat)))
     return clip, slopes
@@ -189,7 +195,7 @@ def _move(state, gradient, residual, failed, share, unknowns, training):
         gradient = jax.tree.map(lambda g, r: g + scale * r, gradient, rough)
     length = optax.tree.norm(gradient)
     mean = jnp.where(state.step == 0, length, state.length)
-    limit = _LONGEST * mean
+    limit = jnp.where(mean > 0.0, _LONGEST * mean, jnp.inf)
     was_shortened = length > limit
     gradient = jax.tree.map(lambda g: g * jnp.where(was_shortened, limit / length, 1.0), gradient)
     mean = _MEMORY * mean + (1.0 - _MEMORY) * jnp.minimum(length, limit)

@@ -227,7 +227,10 @@ def in_clusters(x: np.ndarray, count: int) -> np.ndarray:
     while len(centres) < count:  # from the lowest on, always the one that is furthest from all
         away = np.linalg.norm(x[:, None] - centres, axis=-1).min(1)
         centres = np.concatenate([centres, x[[np.argmax(away)]]])
-    centres, regions = vq.kmeans2(x, centres, minit="matrix", missing="raise")
+    try:
+        centres, regions = vq.kmeans2(x, centres, minit="matrix", missing="raise")
+    except vq.ClusterError:
+        raise ValueError(f"expected {count} regions, found that some have no particles") from None
     return np.argsort(np.argsort(centres[:, 2]))[regions]
 
 

@@ -22,7 +22,7 @@ SIGMA_RANGE = (1.0, 60.0)  # what the prior is taught: from details to almost no
 _LAST_SIGMA = 2.5
 
 
-@functools.partial(jax.jit, static_argnames="scale")
+@functools.partial(jax.jit, static_argnames=("scale", "weight"))
 def clip_residuals(
     prior: MotionPrior,
     first: jax.Array,
@@ -30,6 +30,7 @@ def clip_residuals(
     clip: jax.Array,
     bank: NoiseBank,
     scale: float = 1.0,
+    weight: str = "sigma",
 ) -> jax.Array:
     """Returns the residuals [K / 2, T, H, W, 3] of a clip, one for each antithetic pair of noises.
 
@@ -42,8 +43,9 @@ def clip_residuals(
       clip: [T, H, W, 3].
       bank: the noise.
       scale: of classifier-free guidance; one is without. Static.
+      weight: a name of `guidance.WEIGHTS`; static.
     """
-    each = residuals(_guided(prior, first, log10_modulus, scale), clip, bank)
+    each = residuals(_guided(prior, first, log10_modulus, scale), clip, bank, weight)
     return each.reshape(2, -1, *clip.shape).mean(0)
 
 

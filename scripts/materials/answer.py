@@ -13,7 +13,8 @@ from sim.material_training import LearntScene
 from sim.properties import PROPERTIES, Theta, coordinate_of, values_by_region
 
 GATE = 0.2  # relative error of a prior on a scene's own clips: above, it does not know this motion
-VISIBLE = 15.0  # |dV/dl| below which pictures hardly tell a stiffness from its neighbours
+# |dV/dl| below which clips of a small prior's size hardly tell a stiffness from its neighbours.
+_VISIBLE, _VISIBLE_SIZE = 15.0, 8 * 32 * 32 * 3
 _STARTS = (-1.0, 1.0)  # decades from the band: where searches are begun
 _TWO = 0.15  # decades apart: two answers
 
@@ -35,6 +36,11 @@ class Findings(NamedTuple):
     wanted: float | None  # the band's middle, where words name one
     error: float | None  # of the prior on the scan, where it can be told
     shift: float  # label = log10 E + shift
+
+
+def least_visible(scan: Scan) -> float:
+    """Returns |dV/dl| below which clips of a scan's size hardly tell one stiffness from another."""
+    return _VISIBLE * float(np.sqrt(scan.videos[0].size / _VISIBLE_SIZE))
 
 
 def summarize(key: jax.Array, found: Findings, labels: tuple[float, float]) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def summarize(key: jax.Array, found: Findings, labels: tuple[float, float]) -> d
         "null_zeros": null_zeros.tolist(),
         "prior_error_on_scene": found.error,
         "derivative_norm": visible,
-        "warnings": _warnings(rest, ends, zeros, visible, found, labels),
+        "warnings": _warnings(rest, ends, zeros, visible, found),
     }
 
 
@@ -142,7 +148,6 @@ def _warnings(
     zeros: np.ndarray,
     visible: float,
     found: Findings,
-    labels: tuple[float, float],
 ) -> list[str]:
     lines = []
     if found.error is not None and found.error > GATE:
@@ -150,17 +155,18 @@ def _warnings(
             f"the prior does not know this motion: its relative error on the scene's own clips is "
             f"{found.error:.2f}, above {GATE}; the answer means little"
         )
-    if visible < VISIBLE:
+    least = least_visible(found.scan)
+    if visible < least:
         lines.append(
             f"hardly identifiable from this view: move the camera, or make the motion about "
-            f"{VISIBLE / max(visible, 1e-3):.1f} times as strong"
+            f"{least / max(visible, 1e-3):.1f} times as strong"
         )
     if len(zeros) > 1:
         others = ", ".join(f"{10.0 ** (zero - found.shift):.3g}" for zero in zeros)
         lines.append(f"several plausible values: {others} Pa")
     if abs(ends[0] - ends[1]) > _TWO:
         lines.append("searches from softer and from stiffer end apart")
-    low, high = labels
+    low, high = found.curve.log10_modulus[[0, -1]]
     if min(rest - low, high - rest) < _TWO:
-        lines.append("at the bound of what the prior was taught")
+        lines.append("at the bound of what was searched")
     return lines

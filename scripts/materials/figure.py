@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from render import files_io
-from scripts.materials.answer import VISIBLE, Findings
+from scripts.materials.answer import Findings, least_visible
 from sim import identify
 
 _INK, _NULL, _WANTED, _FOUND = "#2e4057", "#8a8f98", "#edae49", "#d1495b"
@@ -38,7 +38,7 @@ def draw_force(path: pathlib.Path, found: Findings, label: float, prompt: str) -
     above.legend()
     grid = found.scan.log10_modulus - found.shift
     below.plot(grid, identify.identifiability(found.scan), color=_INK)
-    below.axhline(VISIBLE, color=_NULL, linestyle=":")
+    below.axhline(least_visible(found.scan), color=_NULL, linestyle=":")
     below.set_ylim(bottom=0.0)
     below.set_ylabel("|d video / d log10 E|")
     below.set_xlabel("log10 of Young's modulus, Pa")

@@ -27,11 +27,13 @@ class Mover:
     def __init__(self, ready: ReadyScene, unknowns: Unknowns, num_frames: int):
         self.ready, self.unknowns, self.num_frames = ready, unknowns, num_frames
 
-    def run(self, theta: Theta, label: str) -> tuple[ReadyScene, Motion]:
-        """Simulates; what fails ends early, with a warning."""
-        changed = with_properties(theta, self.unknowns, self.ready.simulation)
-        ready = self.ready._replace(simulation=changed)
-        ready = with_material(ready, jax.device_get(changed.material))
+    def run(self, theta: Theta | None, label: str) -> tuple[ReadyScene, Motion]:
+        """Simulates, None as the scene is; what fails ends early, with a warning."""
+        ready = self.ready
+        if theta is not None:
+            changed = with_properties(theta, self.unknowns, ready.simulation)
+            ready = ready._replace(simulation=changed)
+            ready = with_material(ready, jax.device_get(changed.material))
         with stopping.noted() as stop:
             with command.progress(f"motion {label}", self.num_frames) as advance:
                 motion = motion_lib.run(ready, self.num_frames, advance, lambda: bool(stop))
@@ -41,9 +43,9 @@ class Mover:
 
 
 def write_motion(
-    path: pathlib.Path, mover: Mover, theta: Theta, size: tuple[int, int]
+    path: pathlib.Path, mover: Mover, theta: Theta | None, size: tuple[int, int]
 ) -> tuple[ReadyScene, Motion]:
-    """Films the motion at some values."""
+    """Films the motion at some values, or as the scene is."""
     ready, motion = mover.run(theta, path.stem)
     shot = filming.Shot(*size)
     frames, fps = filming.frames_of(ready, motion, shot)

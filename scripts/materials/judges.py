@@ -43,17 +43,18 @@ def small_judge(key: jax.Array, prior: MotionPrior, prompt: str, settings: Setti
     """
     wanted = words.log10_modulus_of(prompt)
     label = np.float32(wanted)
-    how = settings.pairs, settings.sigma_range, settings.weight, settings.guidance
+    how = settings.guidance, settings.weight
 
     def residual_of(clip: jax.Array, batch: MaterialBatch) -> jax.Array:
-        return drawn_residual(batch.key, prior, label, clip, *how)
+        noise = settings.pairs, settings.sigma_range
+        return drawn_residual(batch.key, prior, label, clip, *noise, *how[::-1])
 
     def fixed(first: np.ndarray) -> tuple[Residual, Residual]:
         shape = (settings.frames, *first.shape)
         bank = guidance.draw_bank(key, settings.pairs, shape, settings.sigma_range)
         return (
-            lambda clip: clip_residuals(prior, first, label, clip, bank, settings.guidance),
-            lambda clip: clip_residuals(prior, first, None, clip, bank),
+            lambda clip: clip_residuals(prior, first, label, clip, bank, *how),
+            lambda clip: clip_residuals(prior, first, None, clip, bank, *how),
         )
 
     def error_on(scan: Scan) -> float:

@@ -19,15 +19,18 @@ from scripts.materials.references_io import Reference
 from scripts.shell.shown import SplatsShown
 from sim import properties
 from sim.coarse import make_coarse
+from sim.constitutive import LAWS
 from sim.families.family import FAMILIES, Family
 from sim.families.likeness import Clips, Corner, Likeness, make_likeness, stand_on_foot
 from sim.material import Material
 from sim.material_training import LearntScene
 from sim.motion_video import film_motion
+from sim.particles import out_of_box
 from sim.properties import Theta, Unknowns
 from sim.scene import SceneFile
 from sim.simulation import ReadyScene, make_simulation, with_material
 
+_ANY = {name: (-np.inf, np.inf) for name in properties.PROPERTIES}
 Bounds = dict[str, tuple[float, float]]  # by property, SI
 
 _WIDTH = 30.0  # times the scene's stiffness, down and up, where no prior and no user say a range
@@ -80,16 +83,19 @@ def make_quest(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot
       ValueError: in one line, when things do not go together.
     """
     _check(wish, scene)
-    boxes, scene = scene.boxes, dataclasses.replace(scene, boxes=(), substep_dt=None)
+    scene = dataclasses.replace(scene, substep_dt=None)
     # What was simulated elsewhere is to be met on its own grid.
     make = make_simulation if wish.kind == "reference" else make_coarse
     ready = make(scene, splats.gaussians, **wish.how)
+    _check_laws(wish, ready)
     prior = None
     if wish.kind == "motion":
         prior = load_prior(wish.place or suited_family(ready).name)
     family = FAMILIES[prior.config.family] if prior else None
     if stands_on_foot:
-        standing = stand_on_foot(ready, family if family and family.kick else suited_family(ready))
+        if family and not family.kick:
+            raise ValueError(f"expected --scene with --prior={family.name}, found none")
+        standing = stand_on_foot(ready, family or suited_family(ready))
         ready = make_simulation(standing, splats.gaussians, **wish.how)
     bounds = _bounds(wish, ready)
     clips = Clips(wish.frame_seconds, wish.settings.groups, wish.settings.truncate)
@@ -103,16 +109,18 @@ def make_quest(wish: Wish, scene: SceneFile, splats: SplatsShown, stands_on_foot
     else:
         likeness, labels = _sight(wish, ready, clips, corner, reference)
     bounds["youngs_modulus"] = tuple(10.0 ** (label - likeness.shift) for label in labels)
+    # The stiffest of all was for the substep; what is not learnt is the scene's own.
+    simulation = likeness.simulation.replace(material=ready.simulation.material)
     unknowns = properties.make_unknowns(
         wish.learn,
-        likeness.simulation,
-        _regions(wish, ready, boxes),
+        simulation,
+        _regions(wish, ready),
         is_field=wish.regions == "field",
         velocity=ready.scene.velocity,
         bounds={name: bounds[name] for name in wish.learn if name in bounds},
     )
-    learnt = LearntScene(likeness.simulation, unknowns, likeness.view)
-    own = _own(wish, unknowns, ready, boxes if wish.regions == "boxes" else ())
+    learnt = LearntScene(simulation, unknowns, likeness.view)
+    own = properties.start_of(jax.random.key(wish.seed), unknowns, ready.simulation)
     starts = [_times(own, factor, unknowns) for factor in wish.starts]
     _check_places(reference, learnt)
     judge = None if reference else _judge(wish, prior, likeness, learnt, own)
@@ -131,10 +139,40 @@ def _check(wish: Wish, scene: SceneFile) -> None:
         )
 
 
+def _check_laws(wish: Wish, ready: ReadyScene) -> None:
+    """Refuses what no law of the scene reads, and updates that are for decades alone."""
+    laws = [law for law, _ in ready.simulation.material.laws]
+    read = {"youngs_modulus", "poisson_ratio", "density", properties.VELOCITY}
+    read = read.union(*(LAWS[law].parameters for law in laws))
+    for name in wish.learn:
+        if name not in read:
+            raise ValueError(f"expected to learn what {' and '.join(laws)} has, found {name}")
+        if wish.settings.rule != "log" and properties.PROPERTIES[name].step is not None:
+            raise ValueError(f"expected --rule=log for {name}, found {wish.settings.rule}")
+
+
 def suited_family(ready: ReadyScene) -> Family:
     """Returns the family that things of a scene's shape are most alike, held at their foot."""
     wide, deep, high = np.ptp(np.asarray(ready.simulation.state.x), axis=0)
     return FAMILIES["stalk" if high > _SLENDER * max(wide, deep) else "block"]
+
+
+def doubts(made: Quest) -> list[str]:
+    """Says which of the scene's own values lie outside what is searched."""
+    lines = []
+    whole = properties.start_of(
+        jax.random.key(0), made.scene.unknowns.replace(bounds=_ANY), made.ready.simulation
+    )
+    for name, values in whole.items():
+        low, high = made.scene.unknowns.bounds[name]
+        found = np.asarray(values.level if isinstance(values, properties.Smooth) else values)
+        if np.any((found < low) | (found > high)):
+            ends = (properties.value_of(name, end) for end in (low, high))
+            lines.append(
+                f"the scene's own {name} lies outside of what is searched, "
+                f"{' to '.join(f'{end:.3g}' for end in ends)}: a search starts at the bound"
+            )
+    return lines
 
 
 def with_own_substep(made: Quest, theta: Theta) -> LearntScene:
@@ -175,45 +213,37 @@ def _sight(
 
 
 def _bounds(wish: Wish, ready: ReadyScene) -> Bounds:
-    density = ready.scene.material.density
-    found = {"density": (density / _DENSITIES, density * _DENSITIES)}
-    return {name: value for name, value in found.items() if name in wish.learn}
+    """Ranges of what the substep has to be chosen for, about the scene's own values."""
+    found = {}
+    for name, factor in (("density", _DENSITIES), ("viscosity", _WIDTH)):
+        if name in wish.learn:
+            own = np.asarray(getattr(ready.simulation.material, name))
+            if own.min() <= 0:
+                raise ValueError(f"expected a {name} above 0 in {ready.scene.path} to start from")
+            found[name] = float(own.min()) / factor, float(own.max()) * factor
+    return found
 
 
 def _corner(material: Material, names: tuple[str, ...], bounds: Bounds) -> Material:
-    """The material whose waves are the fastest of all that may be found."""
+    """The material that wants the shortest substep of all that may be found."""
+    changes = {}
     if "poisson_ratio" in names:
-        highest = properties.PROPERTIES["poisson_ratio"].high
-        material = material.replace(poisson_ratio=np.full_like(material.poisson_ratio, highest))
+        changes["poisson_ratio"] = properties.PROPERTIES["poisson_ratio"].high
     if "density" in names:
-        material = material.replace(density=np.full_like(material.density, bounds["density"][0]))
-    return material
+        changes["density"] = bounds["density"][0]
+    if "viscosity" in names:
+        changes["viscosity"] = bounds["viscosity"][1]
+    leaves = {name: np.full_like(getattr(material, name), v) for name, v in changes.items()}
+    return material.replace(**leaves)
 
 
-def _regions(wish: Wish, ready: ReadyScene, boxes: tuple) -> np.ndarray | None:
+def _regions(wish: Wish, ready: ReadyScene) -> np.ndarray | None:
     x = np.asarray(ready.simulation.state.x)
     if wish.regions in ("1", "field"):
         return None
     if wish.regions == "boxes":
-        return properties.in_boxes(x, boxes)
+        return properties.in_boxes(x, ready.scene.boxes)
     return properties.in_clusters(x, int(wish.regions))
-
-
-def _own(wish: Wish, unknowns: Unknowns, ready: ReadyScene, boxes: tuple) -> Theta:
-    """The scene's own values; with boxes, those of each box."""
-    material, x = ready.simulation.material, np.asarray(ready.simulation.state.x)
-    for box in boxes:
-        is_inside = np.all(np.abs(x - np.array(box.point)) < np.array(box.size), axis=1)
-        for name in unknowns.names:
-            if name == properties.VELOCITY:
-                continue
-            value, leaf = getattr(box.material, name), name
-            if name == "youngs_modulus":
-                value, leaf = math.log(value), "log_youngs_modulus"
-            values = np.where(is_inside, np.float32(value), np.asarray(getattr(material, leaf)))
-            material = material.replace(**{leaf: values})
-    simulation = ready.simulation.replace(material=material)
-    return properties.start_of(jax.random.key(wish.seed), unknowns, simulation)
 
 
 def _times(own: Theta, factor: float, unknowns: Unknowns) -> Theta:
@@ -237,6 +267,14 @@ def _check_places(reference: Reference | None, learnt: LearntScene) -> None:
         raise ValueError(
             f"expected a trajectory of the scene's {expected} particles, found one of {found}: the "
             "same --max_particles, --seed and scene give the same particles"
+        )
+    simulation = learnt.simulation
+    at_start = np.asarray(out_of_box(simulation.placement, simulation.state.x))
+    cell = simulation.config.grid.dx / float(simulation.placement.scale)
+    if np.abs(reference.values[0] - at_start).max() > cell:
+        raise ValueError(
+            "expected a trajectory that starts with the scene's particles in their places, found "
+            "others: the same --seed and scene give the same particles"
         )
 
 

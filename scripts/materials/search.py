@@ -5,7 +5,7 @@ import pathlib
 import jax
 import numpy as np
 
-from scripts.materials.answer import VISIBLE, Descent, Findings
+from scripts.materials.answer import Descent, Findings, least_visible
 from scripts.materials.judges import Judge
 from scripts.shell import command, stopping, training
 from scripts.shell.training import LoopConfig
@@ -42,16 +42,19 @@ def scan_scene(likeness: Likeness, labels: np.ndarray, stop: stopping.Stop) -> S
             f"expected a scene that stays in its box of {side:g} m, found {len(labels) - kept} "
             f"of {len(labels)} clips that do not: more particles hold together better"
         )
+    if kept < len(labels) and not stop:
+        command.warn(f"{len(labels) - kept} of {len(labels)} clips left their box: not used")
     return scan._replace(log10_modulus=scan.log10_modulus + likeness.shift)
 
 
 def warn_if_unseen(scan: Scan) -> None:
     """Says before any answer that the clips hardly tell one stiffness from another."""
     most = float(identify.identifiability(scan).max())
-    if most < VISIBLE:
+    least = least_visible(scan)
+    if most < least:
         command.warn(
             f"stiffness hardly shows in these clips, |dV/dlog10E| is {most:.3g}: move the camera "
-            f"closer, or make the motion {VISIBLE / max(most, 1e-3):.1f} times as strong"
+            f"closer, or make the motion {least / max(most, 1e-3):.1f} times as strong"
         )
 
 
