@@ -101,6 +101,7 @@ def test_clips_of_a_batch_do_not_see_each_other_and_untold_labels_do_not_count()
     assert jnp.abs(untold - whole).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_it_learns_what_its_label_says_and_leaves_out_what_the_null_does_not_know(trained):
     moduli = jnp.array([4.2, 4.8, 5.4, 6.0])
     batch = Batch(clips_of(moduli, jax.random.key(7)), moduli)

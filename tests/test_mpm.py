@@ -187,6 +187,7 @@ def small_fall(dtype):
     return end, np.asarray(x)
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences_through_contact():
     with jax.enable_x64(True):
         end, x = small_fall(np.float64)

@@ -80,6 +80,7 @@ def learnt():
     return learn(STEPS)
 
 
+@pytest.mark.slow
 def test_both_appearances_are_learnt(learnt):
     state, losses = learnt
     assert losses[-10:].mean() < 0.25 * losses[0]
@@ -98,12 +99,14 @@ def test_both_appearances_are_learnt(learnt):
     assert density[4:12, 4:12, 4:12].max() > 5.0 > 5 * density[0].max()  # none at the border
 
 
+@pytest.mark.slow
 def test_a_run_repeats_itself(learnt):
     again, losses = learn(5)
     np.testing.assert_array_equal(losses, learnt[1][:5])
     assert int(again.step) == 5 and int(learnt[0].step) == STEPS
 
 
+@pytest.mark.slow
 def test_styles_are_compared_at_the_same_samples(learnt):
     state, _ = learnt
     rays = jax.device_get(camera_rays(capture()[0][0]))
@@ -122,6 +125,7 @@ def test_styles_are_compared_at_the_same_samples(learnt):
     np.testing.assert_array_equal(plain, densities(0.0))
 
 
+@pytest.mark.slow
 def test_a_field_is_written_and_read_back(learnt, tmp_path):
     state, _ = learnt
     nerf = Nerf(state.params, state.grid, state.box, CONFIG, {"up": [0.0, 1.0, 0.0]})
