@@ -28,6 +28,10 @@ NOT_RUN = {  # line: reason
     "make test-all": "runs this test",
     "python -m scripts.train_prior --family=stalk --out=out/stalk": "takes an hour; has a test of "
     "its own",
+    "python -m scripts.learn_material --splats=plant --scene=plant_swaying --regions=2": "takes "
+    "minutes; has a test of its own",
+    "python -m scripts.learn_material --splats=ball --scene=ball_bounce "
+    "--prior=reference:film.mp4": "takes minutes; a trajectory's has a test of its own",
     "make lint": "needs no running to be true",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py": "runs tests",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py -k momentum": "runs tests",
