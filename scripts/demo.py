@@ -28,6 +28,7 @@ from scripts.shell.film_io import write_film
 from scripts.shell.outputs_io import filling_folder, write_document
 from scripts.shell.shown import read_splats
 from sim import motion as motion_lib
+from sim.material import with_modulus
 from sim.scene_io import read_scene_file
 from sim.simulation import ReadyScene, make_simulation, with_material
 
@@ -89,9 +90,7 @@ def write_jellies(folder: pathlib.Path) -> dict[str, float]:
         for warning in report["warnings"]:
             command.warn(f"{word}: {warning}")
         moduli[word] = report["youngs_modulus_pa"]
-        material = ready.simulation.material
-        stiffness = np.full_like(material.log_youngs_modulus, np.log(moduli[word]))
-        changed = material.replace(log_youngs_modulus=stiffness)
+        changed = with_modulus(ready.simulation.material, moduli[word])
         write_jelly(folder, word, with_material(ready, changed))
     return moduli
 

@@ -287,7 +287,7 @@ def _draw_curve(wish: Wish, made: Quest, stop: stopping.Stop) -> Outcome:
     scan = search.scan_scene(made.likeness, labels, stop)
     stop.act()
     search.warn_if_unseen(scan)
-    found = search.find(made.judge, scan, shift, made.judge.wanted)
+    found = search.find(made.judge, scan, shift)
     report = answer.summarize(jax.random.key(wish.seed), found, made.labels)
     ends = []
     for start in made.starts:

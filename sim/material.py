@@ -39,6 +39,12 @@ class Material:
         return max([1, *(LAWS[name].num_history for name, _ in self.laws)])
 
 
+def with_modulus(material: Material, youngs_modulus: float) -> Material:
+    """Returns the material with one Young's modulus, pascals, in the shape of its own."""
+    own = jnp.asarray(material.log_youngs_modulus)
+    return material.replace(log_youngs_modulus=jnp.full_like(own, jnp.log(youngs_modulus)))
+
+
 def lame_parameters(material: Material) -> tuple[jax.Array, jax.Array]:
     """Returns the shear modulus mu and Lame's first parameter lambda, pascals."""
     modulus, ratio = jnp.exp(material.log_youngs_modulus), material.poisson_ratio

@@ -145,17 +145,17 @@ def _video_and_slopes(theta, scene, group):
     flat, unravel = ravel_pytree(theta)
 
     def film(values):
-        return _video(unravel(values), scene, group).video
+        clip = _video(unravel(values), scene, group)
+        return clip.video, clip
 
-    if len(flat) == 1:
-        with_aux = lambda values: (lambda clip: (clip.video, clip))(  # noqa: E731
-            _video(unravel(values), scene, group)
-        )
-        _, slope, clip = jax.jvp(with_aux, (flat,), (jnp.ones(1),), has_aux=True)
-        return clip, slope[None]
-    clip = _video(theta, scene, group)
-    slopes = jax.lax.map(lambda way: jax.jvp(film, (flat,), (way,))[1], jnp.eye(len(flat)))
-    return clip, slopes
+    def slope(way):
+        return jax.jvp(film, (flat,), (way,), has_aux=True)[1:]
+
+    if len(flat) == 1:  # one pass gives the clip, too
+        one, clip = slope(jnp.ones(1))
+        return clip, one[None]
+    slopes = jax.lax.map(lambda way: slope(way)[0], jnp.eye(len(flat)))
+    return film(flat)[1], slopes
 
 
 _compiled_slopes = compiled(_video_and_slopes)

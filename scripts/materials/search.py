@@ -58,14 +58,14 @@ def warn_if_unseen(scan: Scan) -> None:
         )
 
 
-def find(judge: Judge, scan: Scan, shift: float, wanted: float | None) -> Findings:
+def find(judge: Judge, scan: Scan, shift: float) -> Findings:
     """Draws the forces of a prior that was told what is wanted, and of one that was not."""
     told, untold = judge.fixed(scan.videos[0, 0])
     error = judge.error_on(scan) if judge.error_on else None
     points = 2 * identify.num_points(scan)
     with command.progress("forces", points) as advance:
         curves = [identify.force_along(scan, residual, advance) for residual in (told, untold)]
-    return Findings(scan, *curves, wanted, error, shift)
+    return Findings(scan, *curves, judge.wanted, error, shift)
 
 
 def descend(

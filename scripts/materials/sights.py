@@ -1,13 +1,10 @@
 """A scene as it looks: for priors that know photographs, and to be compared with a film."""
 
-import math
-
-import numpy as np
-
 from render.gaussians import join_gaussians
 from scripts.shell import filming
 from scripts.shell.surroundings import floor_splats
 from sim.families.likeness import Clips, Corner, Likeness, room_for
+from sim.material import with_modulus
 from sim.motion_video import ClipTiming, MotionView
 from sim.simulation import ReadyScene, with_material
 
@@ -44,12 +41,7 @@ def make_sight(
             "has one, found that it is left to be chosen"
         )
     seconds = clips.frame_seconds or ready.scene.frame_dt
-    material = ready.simulation.material
-    stiffest = material.replace(
-        log_youngs_modulus=np.full_like(
-            material.log_youngs_modulus, log10_range[1] * math.log(10.0)
-        )
-    )
+    stiffest = with_modulus(ready.simulation.material, 10.0 ** log10_range[1])
     ready = with_material(ready, corner(stiffest) if corner else stiffest, seconds / clips.groups)
     simulation = ready.simulation.replace(material=stiffest)
     around = floor_splats(ready.scene, simulation.placement) if ready.scene.gravity[2] < 0 else []

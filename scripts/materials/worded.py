@@ -50,6 +50,6 @@ def stiffness_by_word(
     found = {}
     for word in words:
         judge = judges.small_judge(key, prior, word, settings)
-        curve = search.find(judge, scan, likeness.shift, judge.wanted)
+        curve = search.find(judge, scan, likeness.shift)
         found[word] = answer.summarize(key, curve, family.log10_range)
     return found

@@ -26,7 +26,7 @@ from render.gaussians import Gaussians
 from render.splat import needed_pairs
 from sim.carry import bind
 from sim.families.family import Family, family_camera
-from sim.material import Material
+from sim.material import Material, with_modulus
 from sim.motion_video import ClipTiming, MotionView, draw_particles, rest_colors, with_colors
 from sim.particles import out_of_box
 from sim.scene import SceneFile
@@ -88,8 +88,7 @@ def make_likeness(
         - 2.0 * math.log10(size)
         + 2.0 * math.log10(seconds / family.frame_seconds)
     )
-    top = (family.log10_range[1] - shift) * math.log(10.0)
-    stiffest = material.replace(log_youngs_modulus=jnp.full_like(material.log_youngs_modulus, top))
+    stiffest = with_modulus(material, 10.0 ** (family.log10_range[1] - shift))
     # Between key frames lie M of those that are simulated.
     ready = with_material(ready, corner(stiffest) if corner else stiffest, seconds / clips.groups)
     simulation = ready.simulation.replace(material=stiffest)
