@@ -26,18 +26,18 @@ second call goes on with. A film or a trajectory is matched by least squares. In
 
 Examples:
 
-  python -m scripts.learn_material --splats=flowers.ply --prompt=soft --out=out/soft_flowers
-  python -m scripts.learn_material --splats=flowers.ply --prompt=stiff --up=-y
+  python -m scripts.learn_material --splats=plant --prompt=soft --out=out/soft
+  python -m scripts.learn_material --splats=toy.ply --prompt=stiff --up=-y
   python -m scripts.learn_material --experiment=ball --out=out/ball
   python -m scripts.learn_material --splats=ball --scene=ball_drop --prior=drop --regions=2
 
 --splats is a splat file or a shape: ball, cube, plant, cord. --scene is a scene file or the name of
-one; without it the splats are held at their foot and hit once. --learn names properties:
-youngs_modulus, poisson_ratio, density, yield_stress, friction_angle, viscosity, plastic_viscosity,
-branch_viscosity, velocity. --regions: 1 for all matter; a number, of clusters; boxes, the scene
-file's; field, a value for every particle. --start: what the search starts from, times the scene's
-own value. --preset=paper has the paper's settings: groups of frames, one substep that is
-differentiated, guidance 100, its update; they are there to compare with.
+one; without it the splats, an object without surroundings, are held at their foot and hit once.
+--learn names properties: youngs_modulus, poisson_ratio, density, yield_stress, friction_angle,
+viscosity, plastic_viscosity, branch_viscosity, velocity. --regions: 1 for all matter; a number, of
+clusters; boxes, the scene file's; field, a value for every particle. --start: what the search
+starts from, times the scene's own value. --preset=paper has the paper's settings: groups of frames,
+one substep that is differentiated, guidance 100, its update; they are there to compare with.
 
 The small priors know clips of slender things that stand, were hit and sway (`stalk`), of broad ones
 (`block`), and of things that are dropped (`drop`); without --prior the shape decides. What they
