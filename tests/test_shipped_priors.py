@@ -12,23 +12,13 @@ from sim import identify
 from sim.families.family import FAMILIES, family_view
 from sim.families.random_scenes import random_scene
 
-pytestmark = pytest.mark.compiles
+pytestmark = pytest.mark.slow
 
 SCENE = 3  # of the first hundred, which are held out
 ERRORS = {"stalk": 0.2, "drop": 0.25, "block": 0.25}  # the cards say more
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "stalk",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in shipped_priors()
-            if name != "stalk"
-        ),
-    ],
-)
+@pytest.fixture(scope="module", params=shipped_priors())
 def asked(request):
     """A prior, its family, and a scan of one scene."""
     prior, family = load_prior(request.param), FAMILIES[request.param]
