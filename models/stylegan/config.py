@@ -5,8 +5,8 @@ stylegan3); layouts are ours: kernels of convolutions [rows, columns, in, out] w
 [out, in, rows, columns], matrices [in, out] where theirs are [out, in], pictures and features
 [N, H, W, C]. Nothing else differs, so that files map name by name, by a transposition each.
 
-Parameters of a generator, of blocks b4, b8, ..., b`resolution`; `weight` and `bias` wherever a layer
-is named alone:
+Parameters of a generator, with blocks b4, b8, ..., b`resolution`; where a layer is named alone, it
+has `weight` and `bias`:
 
   mapping     embed (with labels), fc0, fc1, ...
   synthesis   b4: const [4, 4, C], conv1, torgb; all others: conv0, conv1, torgb
@@ -22,7 +22,7 @@ Parameters of a discriminator:
   b4: conv, fc (its inputs in the official order: channel, row, column), out
   mapping (with labels) as above
 
-Source: Karras et al. 2020 (StyleGAN2; with adaptive augmentation: "config F" and the official code).
+Source: Karras et al. 2020 (StyleGAN2) and its official code.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ class DiscriminatorConfig:
 
 
 def channels_of(resolution: int, base: int = 32768, most: int = 512) -> tuple[int, ...]:
-    """Returns the channels of blocks 4, 8, ..., `resolution`: base over the side, at most `most`."""
+    """Returns the channels of the blocks 4, 8, ...: `base` over their side, at most `most`."""
     count = int(math.log2(resolution)) - 1
     return tuple(min(base // (4 * 2**i), most) for i in range(count))
 
