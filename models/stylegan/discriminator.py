@@ -84,7 +84,7 @@ class DiscriminatorEnd(nn.Module):
         config, features = self.config, self.config.channels[0]
         if config.resolution == 4:
             x = PlainConv(features, 1, config.clamp, name="fromrgb")(x)
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = with_deviation(x, config.group_size, config.group_channels)
         x = PlainConv(features, 3, config.clamp, name="conv")(x)
         x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # the official order
