@@ -8,20 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from recon.looks.albedo import AlbedoModel
 from recon.looks.casting import Casting
 from recon.looks.look import BALD, IRIS_RADIUS, Looks
 from recon.looks.people import HAIR_COLORS
-from recon.looks.studio import Studio
 from render.image import srgb_to_linear
 
 # From short to long, each with what the length, in deviations, must pass.
 HAIR_STYLES = (
     (None, -np.inf),
-    ("short04", -1.45),
+    ("short04", -1.6),
     ("short02", -0.6),
     ("short01", 0.1),
-    ("ponytail01", 0.55),
-    ("long01", 1.2),
+    ("ponytail01", 0.6),
+    ("long01", 1.05),
 )
 # From thin to thick, likewise.
 BROW_STYLES = (("eyebrow007", -np.inf), ("eyebrow003", -0.55), ("eyebrow012", 0.55))
@@ -51,15 +51,15 @@ class LatentCast:
     eye_names: jax.Array  # [.] int32 of `Casting.eye_colors`, along the path
 
 
-def build_latent_cast(studio: Studio, looks: Looks) -> LatentCast:
+def build_latent_cast(casting: Casting, albedo_model: AlbedoModel, looks: Looks) -> LatentCast:
     """Makes the map's tables, on the host.
 
     Args:
-      studio: of the default head, with any size of texture.
+      casting: of the default head.
+      albedo_model: of its skins, in any size.
       looks: its looks.
     """
-    casting = studio.casting
-    tones = np.asarray(studio.albedo_model.tones, np.float64)
+    tones = np.asarray(albedo_model.tones, np.float64)
     by_light = np.argsort(-tones.mean(1))
     ends = np.stack([tones[by_light[:_NUM_ENDS]].mean(0), tones[by_light[-_NUM_ENDS:]].mean(0)])
     darkness = np.clip((tones.mean(1) - ends[0].mean()) / np.ptp(ends.mean(1)) * -1, 0, 1)
@@ -72,13 +72,13 @@ def build_latent_cast(studio: Studio, looks: Looks) -> LatentCast:
         ],
         1,
     )
-    scores = np.asarray(studio.albedo_model.scores, np.float64)
+    scores = np.asarray(albedo_model.scores, np.float64)
     of_traits = np.linalg.lstsq(traits, scores, rcond=None)[0]
     _, sizes, modes = np.linalg.svd(scores - traits @ of_traits, full_matrices=False)
     modes = sizes[:NUM_SKIN_MODES, None] * modes[:NUM_SKIN_MODES] / np.sqrt(len(tones)) * _SKIN_SD
     colors = srgb_to_linear(jnp.array(list(HAIR_COLORS.values())) / 255.0)
     names = list(HAIR_COLORS)
-    eye_picture, gains, eye_names = _eye_path(studio, casting)
+    eye_picture, gains, eye_names = _eye_path(casting, looks)
     return LatentCast(
         tones=jnp.asarray(ends, jnp.float32),
         skin_of_traits=jnp.asarray(of_traits, jnp.float32),
@@ -95,9 +95,9 @@ def build_latent_cast(studio: Studio, looks: Looks) -> LatentCast:
     )
 
 
-def _eye_path(studio: Studio, casting: Casting) -> tuple[int, np.ndarray, list[int]]:
+def _eye_path(casting: Casting, looks: Looks) -> tuple[int, np.ndarray, list[int]]:
     """The picture that is tinted, the gains [., 3] that make other colours of it, their names."""
-    pictures = np.asarray(studio.canvas.eyes, np.float64)
+    pictures = np.asarray(srgb_to_linear(jnp.asarray(looks.eyes, jnp.float32) / 255.0), np.float64)
     side = pictures.shape[1]
     place = np.arange(side) + 0.5 - side / 2
     radius = np.hypot(place, place[:, None]) / IRIS_RADIUS

@@ -73,7 +73,7 @@ LATENT_SIZE = _ENDS[-1]
 
 MAX_YAW, MAX_PITCH = np.radians([40.0, 15.0])
 _SOFT = 1.6  # a latent of so many deviations reaches tanh(1) of a range
-_FOV_DEGREES, _EXTENT, _SHIFT = 20.0, 0.315, (0.0, -0.004)
+_FOV_DEGREES, _EXTENT, _SHIFT = 20.0, 0.265, (0.0, -0.004)
 _EYE_CONTACT = 0.7
 
 _IDENTITY_SD = 0.85
@@ -92,7 +92,7 @@ _EXPRESSIONS = (  # of two-sided numbers: units above zero, units below
     ("eyes_wide", {"eyeWide": 0.35}, {"eyeBlink": 0.12, "eyeSquint": 0.3}),
     ("pucker", {"mouthPucker": 0.4, "mouthFunnel": 0.15}, {"mouthStretch": 0.3}),
 )
-_REST = {"browInnerUp": 0.08, "eyeBlink": 0.08}  # the bare skull's brows look stern
+_REST = {"browInnerUp": 0.08, "eyeBlink": 0.03}  # the bare skull's brows look stern
 NEUTRAL, SMILE, FROWN, SURPRISE = range(4)  # of `people.EXPRESSIONS`
 
 
@@ -249,7 +249,7 @@ def _hair_color(of: _Latent, cast: LatentCast, darkness: jax.Array, age: jax.Arr
     logs = _along(jnp.log(cast.hair_path), light)
     red = jnp.array([0.5, -0.05, -0.3]) * _ramp(of["hair_red"], 0.2, 2.0) * (1 - 0.6 * darkness)
     grey = jnp.log(jnp.array([0.30, 0.29, 0.28])) + 0.35 * jnp.tanh(of["hair_light"])
-    return jnp.exp(logs + red + 0.9 * _ramp(age, 0.35, 0.9) * (grey - logs - red))
+    return jnp.exp(logs + red + 0.9 * _ramp(age, 0.4, 0.95) * (grey - logs - red))
 
 
 def _expression(of: _Latent, casting: Casting) -> tuple[jax.Array, jax.Array]:
@@ -296,8 +296,8 @@ def _view(of: _Latent, pose: jax.Array) -> View:
     strength = jnp.stack([1.05 + 0.4 * contrast, jnp.float32(0.2), jnp.float32(0.0)])
     ambient = (0.55 - 0.2 * contrast) * (2.0 - tint)
     at = jnp.linspace(-1.0, 1.0, 4)
-    right, down = 0.45 * of.block("background_slope")
-    wall = _tinted(of.block("background") * jnp.array([0.9, 0.7, 0.7]) + jnp.array([0.2, 0.0, 0.0]))
+    right, down = 0.3 * of.block("background_slope")
+    wall = _tinted(of.block("background") * jnp.array([0.9, 0.5, 0.5]) + jnp.array([0.2, 0.0, 0.0]))
     return View(
         angles=angles,
         body_angles=angles * jnp.array([0.45, 0.25, 0.0]),

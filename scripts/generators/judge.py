@@ -95,14 +95,14 @@ def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> Reference:
     taught = slice(0, min(_TAUGHT, len(learnt.z)))
     images = at_resolution(held_out.rgb, resolution)
     some = at_resolution(learnt.rgb[taught], resolution)
-    features = _features(some[:_REFERENCE])
+    features = features_of(some[:_REFERENCE])
     return Reference(
         z=held_out.z,
         images=images,
         pose=pose_degrees(held_out.z),
         reader=learn_reader(some, pose_degrees(learnt.z[taught])),
         features=features,
-        floor=frechet_distance(_features(images), features),
+        floor=frechet_distance(features_of(images), features),
     )
 
 
@@ -128,8 +128,13 @@ def judge(pictures: np.ndarray, reference: Reference) -> dict[str, float]:
     for name, seen in (("", pictures), ("_of_renders", truth)):
         yaw, pitch = _explained(pose, reference.reader(seen))
         scores |= {f"yaw_r2{name}": yaw, f"pitch_r2{name}": pitch}
-    distance = frechet_distance(_features(pictures), reference.features)
-    return scores | {"frechet": distance, "frechet_floor": reference.floor}
+    apart = distance(pictures, reference.features)
+    return scores | {"frechet": apart, "frechet_floor": reference.floor}
+
+
+def distance(pictures: np.ndarray, features: np.ndarray) -> float:
+    """Returns how far pictures are as a set from those that have `features` [M, F]."""
+    return frechet_distance(features_of(np.clip(pictures, -1.0, 1.0)), features)
 
 
 def share_of_faces(pictures: np.ndarray) -> float:
@@ -159,7 +164,8 @@ def _explained(truth: np.ndarray, read: np.ndarray) -> tuple[float, float]:
     return float(yaw), float(pitch)
 
 
-def _features(images: np.ndarray) -> np.ndarray:
+def features_of(images: np.ndarray) -> np.ndarray:
+    """Returns the random features [N, F] of pictures."""
     parts = [images[i : i + _BATCH] for i in range(0, len(images), _BATCH)]
     return np.concatenate([jax.device_get(random_features(part)) for part in parts])
 

@@ -96,7 +96,7 @@ def _drawing(seed: int, size: int):
     looks = looks_io.load_looks()
     texture = max(_TEXTURE, 4 * size)
     studio = prepared(build_studio, load_model(), looks, looks_io.load_traits(), texture)
-    cast = build_latent_cast(studio, looks)
+    cast = build_latent_cast(studio.casting, studio.albedo_model, looks)
     config = PictureConfig(size, size, samples=2, layers=3, max_pairs=int(_ROOM * size * size))
 
     def draw(first: int) -> LatentPicture:
