@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stylegan_twin import generated_twin, judged_twin
 
-from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
+from models.stylegan.config import DiscriminatorConfig, GeneratorConfig, channels_of
 from models.stylegan.discriminator import discriminate, init_discriminator
 from models.stylegan.generator import init_generator, synthesize
 from models.stylegan.losses import (
@@ -53,15 +53,16 @@ def differences(function, x):
 def value_and_slope(loss, params, direction):
     """The same of a function in JAX: at float32, along the direction by its gradient."""
     single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
-    value, gradient = jax.jit(jax.value_and_grad(loss))(single)
+    (value, more), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(single)
     products = jax.tree.map(lambda g, d: np.sum(np.float64(g) * d), gradient, direction)
-    return value, sum(jax.tree.leaves(products))
+    return value, more, sum(jax.tree.leaves(products))
 
 
-def test_r1_is_the_squared_gradient_of_the_logits_to_the_pictures():
-    config = DiscriminatorConfig(4, (3,), clamp=None, group_size=2)
+@pytest.mark.parametrize("side", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_r1_is_the_squared_gradient_of_the_logits_to_the_pictures(side):
+    config = DiscriminatorConfig(side, channels_of(side, 16, 3), clamp=None, group_size=2)
     params, direction = moved(jax.device_get(init_discriminator(jax.random.key(0), config)))
-    images = RNG.normal(size=(2, 4, 4, 3))
+    images = RNG.normal(size=(2, side, side, 3))
 
     def expected(params):
         def logits(images):
@@ -70,27 +71,31 @@ def test_r1_is_the_squared_gradient_of_the_logits_to_the_pictures():
         return np.sum(differences(logits, images) ** 2) / len(images)
 
     def found(params):
-        return r1_penalty(lambda x: discriminate(params, x, None, config), jnp.float32(images))
+        images_ = jnp.float32(images)
+        return r1_penalty(lambda x: discriminate(params, x, None, config), images_), None
 
-    value, change = value_and_slope(found, params, direction)
+    value, _, change = value_and_slope(found, params, direction)
     np.testing.assert_allclose(value, expected(params), rtol=1e-4)
     np.testing.assert_allclose(change, slope(expected, params, direction), rtol=1e-3)
 
 
-def test_path_length_is_how_far_noise_pulls_latents():
-    config = GeneratorConfig(8, (3, 3), z_dim=4, w_dim=4, mapping_layers=1, clamp=None)
+@pytest.mark.parametrize("side", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_path_length_is_how_far_noise_pulls_latents(side):
+    config = GeneratorConfig(
+        side, channels_of(side, 16, 3), z_dim=4, w_dim=4, mapping_layers=1, clamp=None
+    )
     made = init_generator(jax.random.key(0), config)
     params, direction = moved(jax.device_get(made.params["synthesis"]))
     noise = jax.device_get(made.buffers["noise"])
     ws, key = RNG.normal(size=(2, config.num_ws, 4)), jax.random.key(5)
-    pulled = np.float64(jax.random.normal(key, (2, 8, 8, 3))) / 8.0
+    pulled = np.float64(jax.random.normal(key, (2, side, side, 3))) / side
 
     def lengths(params):
         found = []
         for n in range(2):
 
             def product(ws, n=n):
-                return np.sum(generated_twin(params, ws, noise, np.inf)[8][1] * pulled[n])
+                return np.sum(generated_twin(params, ws, noise, np.inf)[side][1] * pulled[n])
 
             found.append(np.sqrt(np.mean(np.sum(differences(product, ws[n]) ** 2, -1))))
         return np.array(found)
@@ -103,25 +108,14 @@ def test_path_length_is_how_far_noise_pulls_latents():
         def images(ws):
             return synthesize({"synthesis": params}, ws, made.buffers["noise"], config)
 
-        return path_length(key, images, jnp.float32(ws), jnp.float32(2.0), decay=0.25)
+        made_ = path_length(key, images, jnp.float32(ws), jnp.float32(2.0), decay=0.25)
+        return made_.penalty, made_
 
-    value, change = value_and_slope(lambda p: found(p).penalty, params, direction)
+    value, report, change = value_and_slope(found, params, direction)
     np.testing.assert_allclose(value, expected(params), rtol=1e-4)
     np.testing.assert_allclose(change, slope(expected, params, direction), rtol=1e-3)
-
-
-def test_the_mean_length_follows_those_of_the_steps():
-    scale = np.float32([1.0, 3.0])[:, None, None, None]
-    made = path_length(
-        jax.random.key(0),
-        lambda ws: scale * jnp.tile(ws.sum((1, 2))[:, None, None, None], (1, 4, 4, 3)),
-        np.zeros((2, 3, 5), np.float32),
-        np.float32(10.0),
-        decay=0.5,
-    )
-    np.testing.assert_allclose(made.mean_length, 5.0 + 0.5 * np.mean(made.lengths), rtol=1e-6)
-    pulled = np.asarray(jax.random.normal(jax.random.key(0), (2, 4, 4, 3))).sum((1, 2, 3)) / 4.0
-    np.testing.assert_allclose(made.lengths, abs(pulled) * [1, 3] * np.sqrt(5.0), rtol=1e-5)
+    np.testing.assert_allclose(report.lengths, lengths(params), rtol=1e-4)
+    np.testing.assert_allclose(report.mean_length, 1.5 + 0.25 * report.lengths.mean(), rtol=1e-6)
 
 
 def test_losses_are_cross_entropies():
