@@ -54,8 +54,8 @@ def augment(
     around_zero = jnp.where(is_changed[:3], 2.0 * drawn[:3] - 1.0, 0.0)[..., None, None, None]
     brightness, saturation, contrast = around_zero
     x = images + config.brightness * brightness
-    x = _from_mean(x, 1.0 + config.saturation * saturation, (3,))
-    x = _from_mean(x, 1.0 + config.contrast * contrast, (1, 2, 3))
+    x = x + config.saturation * saturation * _from_mean(x, (3,))
+    x = x + config.contrast * contrast * _from_mean(x, (1, 2, 3))
     for axis, side, numbers in ((1, height, drawn[3]), (2, width, drawn[4])):
         most = round(config.translation * side)
         shift = jnp.floor(numbers * (2 * most + 1)) - most
@@ -100,9 +100,8 @@ def adapted_probability(
     return jnp.clip(probability + step, 0.0, 1.0)
 
 
-def _from_mean(x: jax.Array, scale: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    mean = jnp.mean(x, axes, keepdims=True)
-    return mean + scale * (x - mean)
+def _from_mean(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return x - jnp.mean(x, axes, keepdims=True)
 
 
 def _is_near(side: int, numbers: jax.Array, size: int) -> jax.Array:

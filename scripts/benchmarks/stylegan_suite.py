@@ -1,4 +1,4 @@
-"""Suite `stylegan` of `benchmark`: StyleGAN2's synthesis against the official arithmetic in PyTorch."""
+"""Suite `stylegan` of `benchmark`: StyleGAN2's synthesis against the same in PyTorch."""
 
 import dataclasses
 import importlib.util
@@ -41,43 +41,46 @@ def stylegan_rows(suite: StyleganSuite) -> Iterator[Row]:
 
 
 def _batch_rows(generator: Generator, batch: int, suite: StyleganSuite) -> Iterator[Row]:
-    config, noise = generator.config, generator.buffers["noise"]
+    params, config = generator.params, generator.config
+    noise = generator.buffers["noise"]
     rng = np.random.default_rng(suite.seed)
     ws = jnp.asarray(rng.standard_normal((batch, config.num_ws, config.w_dim), np.float32))
 
-    def images(ws):
-        return synthesize(generator.params, ws, noise, config)
+    def loss(ws, params):
+        return jnp.mean(synthesize(params, ws, noise, config) ** 2)
 
+    gradient = jax.jit(jax.grad(loss))
     ours = {
-        "pictures": jax.jit(images),
-        "pictures and gradient": jax.jit(jax.grad(lambda ws: jnp.mean(images(ws) ** 2))),
+        "pictures": lambda: synthesize(params, ws, noise, config),
+        "pictures and gradient": lambda: gradient(ws, params),
     }
-    theirs = _peer(generator, ws, ours["pictures"](ws), suite)
+    times = {}
     for name, function in ours.items():
-        case = f"stylegan, {batch} at {config.resolution} x {config.resolution}, {name}"
-        with command.progress(case):
-            first = milliseconds(lambda: function(ws))  # noqa: B023
-            each = median_milliseconds(
-                lambda: function(ws),  # noqa: B023
-                suite.repeats,
-                time.process_time,
-            )
-        if name != "pictures":  # which were drawn already
-            yield Row(f"{case}, first call with compilation", first, "ms")
+        with command.progress(_case(batch, config, name)):
+            first = milliseconds(function)
+            times[name] = first, median_milliseconds(function, suite.repeats, time.process_time)
+    theirs = _peer(generator, ws, suite)
+    for name, (first, each) in times.items():
+        case = _case(batch, config, name)
+        yield Row(f"{case}, first call with compilation", first, "ms")
         yield against(case, each, "CPU-ms", _PEER, theirs.get(name))
 
 
-def _peer(
-    generator: Generator, ws: jax.Array, images: jax.Array, suite: StyleganSuite
-) -> dict[str, float]:
+def _case(batch: int, config: GeneratorConfig, name: str) -> str:
+    return f"stylegan, {batch} at {config.resolution} x {config.resolution}, {name}"
+
+
+def _peer(generator: Generator, ws: jax.Array, suite: StyleganSuite) -> dict[str, float]:
     """Times the peer, if it is installed, once its pictures are seen to be ours."""
     if importlib.util.find_spec("torch") is None:
         return {}
     from scripts.benchmarks import torch_stylegan
 
-    given = jax.device_get((generator.params["synthesis"], generator.buffers["noise"], ws))
+    params, noise = generator.params["synthesis"], generator.buffers["noise"]
+    given = jax.device_get((params, noise, ws))
     clamp = generator.config.clamp
     with command.progress(_PEER):
+        images = synthesize(generator.params, ws, noise, generator.config)
         difference = np.abs(torch_stylegan.pictures(*given, clamp) - images).max()
         if not difference < 1e-3:
             raise command.WorkFailed(

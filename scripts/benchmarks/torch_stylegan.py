@@ -1,8 +1,8 @@
-"""A peer for the benchmark: StyleGAN2's synthesis in PyTorch, with the official code's arithmetic.
+"""A peer for the benchmark: StyleGAN2's synthesis in PyTorch, as the official code computes it.
 
-A kernel for each picture (modulated, demodulated), applied as one grouped convolution; doubling by a
-transposed convolution; filters as convolutions of each channel, over zeros between the pixels where
-they enlarge: as the official code does it without its CUDA kernels.
+A kernel for each picture (modulated, demodulated), applied as one grouped convolution; a transposed
+convolution that doubles; filters as convolutions of each channel, over zeros between the pixels
+where they enlarge: what the official code does where its CUDA kernels are missing.
 
 Source: Karras et al. 2020 (StyleGAN2).
 """
@@ -53,7 +53,7 @@ def _to_torch(params: dict[str, Any], noise: dict[str, Any]) -> dict[str, Any]:
     network = {}
     for name, value in params.items():
         if isinstance(value, dict):
-            network[name] = _to_torch(value, noise.get(name, {}))
+            network[name] = _to_torch(value, noise.get(name, {}) if isinstance(noise, dict) else {})
             continue
         axes = {4: (3, 2, 0, 1), 3: (2, 0, 1), 2: (1, 0)}.get(value.ndim, range(value.ndim))
         network[name] = torch.from_numpy(np.array(np.transpose(value, axes), np.float32))

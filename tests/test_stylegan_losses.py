@@ -1,0 +1,132 @@
+"""The penalties against differences of the twin in NumPy, float64; the losses' closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from stylegan_twin import generated_twin, judged_twin
+
+from models.stylegan.config import DiscriminatorConfig, GeneratorConfig, channels_of
+from models.stylegan.discriminator import discriminate, init_discriminator
+from models.stylegan.generator import init_generator, synthesize
+from models.stylegan.losses import (
+    discriminator_loss,
+    generator_loss,
+    lazy_adam,
+    path_length,
+    r1_penalty,
+)
+
+EPS = 1e-5
+RNG = np.random.default_rng(0)
+
+
+def moved(params, scale=0.3):
+    """Parameters elsewhere, and a direction to move them along."""
+    leaves, tree = jax.tree.flatten(params)
+    drawn = [RNG.normal(scale=scale, size=(2, *np.shape(leaf))) for leaf in leaves]
+    base = [np.float64(leaf) + d[0] for leaf, d in zip(leaves, drawn, strict=True)]
+    return tree.unflatten(base), tree.unflatten([d[1] for d in drawn])
+
+
+def along(params, direction, step):
+    return jax.tree.map(lambda p, d: p + step * d, params, direction)
+
+
+def slope(function, params, direction):
+    """Derivative of a function of parameters along a direction, by differences."""
+    return (
+        function(along(params, direction, 1e-4)) - function(along(params, direction, -1e-4))
+    ) / 2e-4
+
+
+def differences(function, x):
+    """Derivatives of a scalar function to every number of x."""
+    gradient = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[index] = EPS
+        gradient[index] = (function(x + step) - function(x - step)) / (2 * EPS)
+    return gradient
+
+
+def value_and_slope(loss, params, direction):
+    """The same of a function in JAX: at float32, along the direction by its gradient."""
+    single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    (value, more), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(single)
+    products = jax.tree.map(lambda g, d: np.sum(np.float64(g) * d), gradient, direction)
+    return value, more, sum(jax.tree.leaves(products))
+
+
+@pytest.mark.parametrize("side", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_r1_is_the_squared_gradient_of_the_logits_to_the_pictures(side):
+    config = DiscriminatorConfig(side, channels_of(side, 16, 3), clamp=None, group_size=2)
+    params, direction = moved(jax.device_get(init_discriminator(jax.random.key(0), config)))
+    images = RNG.normal(size=(2, side, side, 3))
+
+    def expected(params):
+        def logits(images):
+            return judged_twin(params, images, None, 2, np.inf, 1.0).sum()
+
+        return np.sum(differences(logits, images) ** 2) / len(images)
+
+    def found(params):
+        images_ = jnp.float32(images)
+        return r1_penalty(lambda x: discriminate(params, x, None, config), images_), None
+
+    value, _, change = value_and_slope(found, params, direction)
+    np.testing.assert_allclose(value, expected(params), rtol=1e-4)
+    np.testing.assert_allclose(change, slope(expected, params, direction), rtol=1e-3)
+
+
+@pytest.mark.parametrize("side", [4, pytest.param(8, marks=pytest.mark.slow)])
+def test_path_length_is_how_far_noise_pulls_latents(side):
+    config = GeneratorConfig(
+        side, channels_of(side, 16, 3), z_dim=4, w_dim=4, mapping_layers=1, clamp=None
+    )
+    made = init_generator(jax.random.key(0), config)
+    params, direction = moved(jax.device_get(made.params["synthesis"]))
+    noise = jax.device_get(made.buffers["noise"])
+    ws, key = RNG.normal(size=(2, config.num_ws, 4)), jax.random.key(5)
+    pulled = np.float64(jax.random.normal(key, (2, side, side, 3))) / side
+
+    def lengths(params):
+        found = []
+        for n in range(2):
+
+            def product(ws, n=n):
+                return np.sum(generated_twin(params, ws, noise, np.inf)[side][1] * pulled[n])
+
+            found.append(np.sqrt(np.mean(np.sum(differences(product, ws[n]) ** 2, -1))))
+        return np.array(found)
+
+    def expected(params):
+        each = lengths(params)
+        return np.mean((each - (0.75 * 2.0 + 0.25 * each.mean())) ** 2)
+
+    def found(params):
+        def images(ws):
+            return synthesize({"synthesis": params}, ws, made.buffers["noise"], config)
+
+        made_ = path_length(key, images, jnp.float32(ws), jnp.float32(2.0), decay=0.25)
+        return made_.penalty, made_
+
+    value, report, change = value_and_slope(found, params, direction)
+    np.testing.assert_allclose(value, expected(params), rtol=1e-4)
+    np.testing.assert_allclose(change, slope(expected, params, direction), rtol=1e-3)
+    np.testing.assert_allclose(report.lengths, lengths(params), rtol=1e-4)
+    np.testing.assert_allclose(report.mean_length, 1.5 + 0.25 * report.lengths.mean(), rtol=1e-6)
+
+
+def test_losses_are_cross_entropies():
+    real, fake = np.float32([2.0, -1.0]), np.float32([0.5, 3.0])
+    said = 1.0 / (1.0 + np.exp(-real)), 1.0 / (1.0 + np.exp(-fake))
+    np.testing.assert_allclose(generator_loss(fake), -np.mean(np.log(said[1])), rtol=1e-6)
+    expected = -np.mean(np.log(said[0])) - np.mean(np.log(1.0 - said[1]))
+    np.testing.assert_allclose(discriminator_loss(real, fake), expected, rtol=1e-6)
+
+
+def test_adam_is_slowed_for_the_steps_that_lazy_penalties_add():
+    assert lazy_adam(0.002, 0.0, 0.99, 16) == pytest.approx(
+        (0.002 * 16 / 17, 0.0, 0.99 ** (16 / 17))
+    )
