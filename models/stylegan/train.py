@@ -94,7 +94,7 @@ PRESETS = {
     "cpu": _preset(
         64, 1024, 96, 64, 4,
         RegressionTraining(
-            (Stage(16, 1500, 32, 1.5e-2), Stage(32, 6000, 16, 1.2e-2), Stage(64, 7000, 16, 1e-2))
+            (Stage(16, 2000, 32, 1.5e-2), Stage(32, 9000, 16, 1.2e-2), Stage(64, 9000, 16, 1e-2))
         ),
         StyleganTraining(steps=1500, batch=16),
     ),
