@@ -1,0 +1,69 @@
+"""Files of encoders: arrays in safetensors, what they belong to in its header."""
+
+import dataclasses
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from models.stylegan.encoder import Encoder, EncoderConfig, TrainedEncoder
+from models.stylegan.latents import LatentStatistics
+from models.weights import read_entries, take_entries
+from render.files_io import replacing
+
+_ENTRY = "stylegan"
+_MOST = 1 << 16  # of any size
+
+
+def write_encoder(path: str | os.PathLike, encoder: TrainedEncoder) -> None:
+    """Writes an encoder as float32."""
+    tree = {"params": encoder.params, "statistics": encoder.statistics._asdict()}
+    flat = traverse_util.flatten_dict(jax.device_get(tree), sep=".")
+    arrays = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
+    entry = {"kind": "encoder", "config": dataclasses.asdict(encoder.config)}
+    entry |= {"facts": encoder.facts}
+    with replacing(path) as temporary:
+        text = json.dumps(entry, sort_keys=True)
+        temporary.write_bytes(safetensors.numpy.save(arrays, {_ENTRY: text}))
+
+
+def read_encoder(path: str | os.PathLike) -> TrainedEncoder:
+    """Reads an encoder.
+
+    Raises:
+      ValueError: in one line, when the file is none, or its arrays do not fit its settings.
+    """
+    entries = read_entries(path)
+    config, facts = _read_header(path)
+    image = jnp.zeros((1, config.resolution, config.resolution, 3))
+    params = jax.eval_shape(Encoder(config).init, jax.random.key(0), image)["params"]
+    flat = traverse_util.flatten_dict({"params": params}, sep=".")
+    shapes = {name: leaf.shape for name, leaf in flat.items()}
+    size = config.w_dim
+    shapes |= {"statistics.mean": (size,), "statistics.deviations": (size,)}
+    shapes["statistics.axes"] = (size, size)
+    taken = take_entries(entries, shapes, f"an encoder in {path}")
+    arrays = {name: np.asarray(array, np.float32) for name, array in taken.items()}
+    tree = jax.device_put(traverse_util.unflatten_dict(arrays, sep="."))
+    return TrainedEncoder(tree["params"], LatentStatistics(**tree["statistics"]), config, facts)
+
+
+def _read_header(path: str | os.PathLike) -> tuple[EncoderConfig, dict]:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            entry = json.loads((file.metadata() or {}).get(_ENTRY) or "{}")
+        if entry["kind"] != "encoder":
+            raise ValueError
+        values = dict(entry["config"])
+        values["channels"] = tuple(values["channels"])
+        sizes = [v for v in values.values() if not isinstance(v, tuple)] + [*values["channels"]]
+        if not all(type(size) is int and 0 < size < _MOST for size in sizes):
+            raise ValueError
+        return EncoderConfig(**values), dict(entry["facts"])
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"expected an encoder, found other arrays in {path}") from None

@@ -1,0 +1,133 @@
+"""Pivotal tuning: the generator is bent a little, until the found latents show their pictures.
+
+The latents of an inversion, the pivots, stay; the synthesis network learns the pictures at them.
+What lies around is held: at latents between a pivot and random ones the tuned generator is asked
+for what the untuned one paints, so that edits of the pivots go on to mean what they meant.
+
+Axes: N pictures [N, H, W, 3] in [-1, 1], L layers with a latent of their own, w numbers of it.
+
+Source: Roich et al. 2022 (pivotal tuning, locality).
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from models.stylegan.config import GeneratorConfig
+from models.stylegan.generator import synthesize
+from models.stylegan.inversion import perceptual_distance, picture_loss
+from models.stylegan.latents import LatentStatistics
+from models.stylegan.synthesis import Noise
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningConfig:
+    """Settings of `tune`; hashable, so static under jit."""
+
+    steps: int = 350  # at most
+    rate: float = 3e-4
+    square: float = 1.0  # weights: of the mean squared error, of pictures in [-1, 1]
+    absolute: float = 0.0  # of the mean absolute error
+    perceptual: float = 1.0  # of LPIPS, where its features are there
+    locality: float = 0.1  # of the squared change around the pivots
+    reach: float = 1.0  # how far around: in root mean square distances of W from its mean
+    stop_lpips: float = 0.06  # it ends when all pictures are as near as this,
+    stop_psnr_db: float = 34.0  # or, without features, as this
+    network: str = "vgg16"  # of LPIPS
+
+
+class Tuning(NamedTuple):
+    """What came of it."""
+
+    params: Any  # of the generator
+    distances: jax.Array  # [N] at the end: LPIPS, or root mean squares of pictures in [0, 1]
+    steps: jax.Array  # [] that were taken
+
+
+class _State(NamedTuple):
+    step: jax.Array
+    synthesis: Any
+    moments: Any
+    distances: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("config", "tuning"))
+def tune(
+    key: jax.Array,
+    params: Any,
+    ws: jax.Array,
+    images: jax.Array,
+    noise: Noise | None,
+    statistics: LatentStatistics,
+    features: Any | None,
+    config: GeneratorConfig,
+    tuning: TuningConfig = TuningConfig(),
+) -> Tuning:
+    """Tunes one generator to all pictures of a batch.
+
+    Args:
+      key: of the latents at which it is held.
+      params: of the generator; the mapping stays.
+      ws: [N, L, w] the pivots.
+      images: [N, H, W, 3] in [-1, 1].
+      noise: of the pictures, or None.
+      statistics: of W.
+      features: parameters of LPIPS, or None to do without.
+      config: static, of the generator.
+      tuning: static.
+    """
+    before = params["synthesis"]
+    adam = optax.adam(tuning.rate)
+    is_perceptual = features is not None and tuning.perceptual > 0
+
+    def paint(synthesis: Any, ws: jax.Array, noise: Noise | None) -> jax.Array:
+        return synthesize({"synthesis": synthesis}, ws, noise, config)
+
+    def loss(synthesis: Any, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+        painted = paint(synthesis, ws, noise)
+        total = jnp.sum(picture_loss(painted - images, tuning.square, tuning.absolute))
+        if is_perceptual:
+            distances = perceptual_distance(features, painted, images, tuning.network)
+            total += tuning.perceptual * jnp.sum(distances)
+        else:
+            distances = 0.5 * jnp.sqrt(jnp.mean((painted - images) ** 2, (1, 2, 3)))
+        if tuning.locality:
+            # Without noise: that of the pictures is theirs.
+            around = _around(drawn, ws, statistics, tuning.reach)
+            change = paint(synthesis, around, None) - paint(before, around, None)
+            total += tuning.locality * len(ws) * jnp.mean(change**2)
+        return total, distances
+
+    def step(state: _State) -> _State:
+        drawn = jax.random.fold_in(key, state.step)
+        gradient, distances = jax.grad(loss, has_aux=True)(state.synthesis, drawn)
+        updates, moments = adam.update(gradient, state.moments)
+        # The distances are those before the step; they stop it, and the step with it.
+        is_near = jnp.all(distances <= stop)
+        synthesis = jax.tree.map(
+            lambda p, u: jnp.where(is_near, p, p + u), state.synthesis, updates
+        )
+        return _State(state.step + 1, synthesis, moments, distances)
+
+    stop = tuning.stop_lpips if is_perceptual else 10.0 ** (-tuning.stop_psnr_db / 20.0)
+    first = _State(jnp.int32(0), before, adam.init(before), jnp.full(len(ws), jnp.inf))
+    last = jax.lax.while_loop(
+        lambda s: (s.step < tuning.steps) & jnp.any(s.distances > stop), step, first
+    )
+    return Tuning(params | {"synthesis": last.synthesis}, last.distances, last.step)
+
+
+def _around(key: jax.Array, ws: jax.Array, statistics: LatentStatistics, reach: float) -> jax.Array:
+    """A latent [1, L, w] some way from one of the pivots, towards a random one."""
+    which, how = jax.random.split(key)
+    pivot = ws[jax.random.randint(which, (), 0, len(ws))]
+    values = jax.random.normal(how, statistics.deviations.shape) * statistics.deviations
+    away = values @ statistics.axes + statistics.mean - pivot
+    length = jnp.sqrt(jnp.sum(away**2, -1, keepdims=True))
+    far = reach * math.sqrt(2.0) * jnp.sqrt(jnp.sum(statistics.deviations**2))
+    return (pivot + far * away / (length + 1e-8))[None]

@@ -1,0 +1,127 @@
+"""Inversion and pivotal tuning: a linear generator has a closed form; a small one is inverted."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.stylegan.config import GeneratorConfig
+from models.stylegan.generator import init_generator, map_latents, synthesize
+from models.stylegan.inversion import (
+    InversionConfig,
+    invert,
+    noise_correlation,
+    psnr_db,
+    search_latents,
+)
+from models.stylegan.latents import latent_statistics, sample_latents, unwhitened, whitened
+from models.stylegan.pivotal import TuningConfig, tune
+
+SIDE, LAYERS, SIZE = 4, 3, 5
+CONFIG = GeneratorConfig(8, (6, 4), z_dim=6, w_dim=6, mapping_layers=1)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A generator that is a matrix, the statistics of its W, and pictures that it cannot make."""
+    rng = np.random.default_rng(0)
+    matrix = np.float32(rng.normal(size=(LAYERS, SIZE, SIDE * SIDE * 3)))
+    mixing = rng.normal(size=(SIZE, SIZE))
+    statistics = latent_statistics(rng.normal(size=(400, SIZE)) @ mixing + 3.0)
+    images = np.float32(rng.normal(size=(2, SIDE, SIDE, 3)))
+    return matrix, statistics, images
+
+
+def found_in(linear, **settings):
+    matrix, statistics, images = linear
+
+    def paint(ws, noise):
+        del noise
+        flat = jnp.einsum("nlw,lwp->np", ws, matrix)
+        return flat.reshape(-1, SIDE, SIDE, 3)
+
+    start = jnp.broadcast_to(statistics.mean, (2, LAYERS, SIZE))
+    config = InversionConfig(steps=600, absolute=0.0, spread=0.0, **settings)
+    search = jax.jit(
+        lambda images: search_latents(paint, images, start, None, statistics, None, config)
+    )
+    return search(images)
+
+
+def test_the_latents_of_a_linear_generator_are_the_least_squares_solution(linear):
+    matrix, _, images = linear
+    each = found_in(linear, prior=0.0).ws
+    flat = images.reshape(2, -1)
+    wanted = np.linalg.lstsq(matrix.reshape(-1, flat.shape[1]).T, flat.T, rcond=None)[0].T
+    np.testing.assert_allclose(each.reshape(2, -1), wanted, atol=2e-3)
+    shared = found_in(linear, prior=0.0, space="w").ws
+    wanted = np.linalg.lstsq(matrix.sum(0).T, flat.T, rcond=None)[0].T
+    np.testing.assert_allclose(shared, np.repeat(wanted[:, None], LAYERS, 1), atol=2e-3)
+
+
+def test_a_heavy_prior_keeps_them_at_the_mean(linear):
+    ws = found_in(linear, prior=1e4, space="w").ws
+    away = whitened(ws, linear[1])
+    assert np.abs(away).max() < 2e-3
+    np.testing.assert_allclose(unwhitened(away, linear[1]), ws, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A generator of 8 pixels, the statistics of W, and three latents with their pictures."""
+    generator = init_generator(jax.random.key(0), CONFIG)
+    statistics = latent_statistics(sample_latents(jax.random.key(1), generator, 500))
+    z = np.random.default_rng(2).normal(size=(3, CONFIG.z_dim)).astype(np.float32)
+    ws = map_latents(generator.params, generator.buffers, z, None, CONFIG)
+    return generator, statistics, ws, synthesize(generator.params, ws, None, CONFIG)
+
+
+@pytest.mark.compiles
+def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small):
+    generator, statistics, ws, images = small
+    config = InversionConfig(steps=150, prior=0.0, spread=0.0)
+    start = jnp.broadcast_to(statistics.mean, ws.shape)
+
+    def find(images):
+        return invert(
+            jax.random.key(0), generator.params, images, start, statistics, None, CONFIG, config
+        )
+
+    found = find(images)
+    before = psnr_db(synthesize(generator.params, start, None, CONFIG), images)
+    after = psnr_db(found.images, images)
+    assert np.all(after > before + 12), (before, after)
+    assert found.losses.shape == (150, 3) and np.all(found.losses[-1] < 0.1 * found.losses[0])
+    others = find(images.at[1:].set(0.3))
+    np.testing.assert_allclose(others.ws[0], found.ws[0], atol=1e-3)
+
+
+@pytest.mark.compiles
+def test_tuning_shows_the_pictures_at_the_pivots_and_leaves_others_alone(small):
+    generator, statistics, ws, images = small
+    wanted = jnp.clip(images[:1] + 0.3 * jnp.sign(images[1:2]), -1.0, 1.0)
+    config = TuningConfig(steps=80, rate=5e-3, locality=1.0, stop_psnr_db=24.0)
+    tuned = tune(
+        jax.random.key(0), generator.params, ws[:1], wanted, None, statistics, None, CONFIG, config
+    )
+    shown, others = (synthesize(tuned.params, some, None, CONFIG) for some in (ws[:1], ws[1:]))
+    assert psnr_db(images[:1], wanted)[0] < 20 and psnr_db(shown, wanted)[0] > 23.9
+    assert 0 < tuned.steps < config.steps
+    np.testing.assert_allclose(
+        tuned.distances, 0.5 * np.sqrt(np.mean((shown - wanted) ** 2)), rtol=1e-3
+    )
+    changed = jnp.sqrt(jnp.mean((others - images[1:]) ** 2))
+    moved = jnp.sqrt(jnp.mean((shown - images[:1]) ** 2))
+    assert changed < 0.5 * moved, (changed, moved)
+    assert tuned.params["mapping"] is not None
+    np.testing.assert_array_equal(
+        tuned.params["mapping"]["fc0"]["weight"], generator.params["mapping"]["fc0"]["weight"]
+    )
+
+
+def test_white_noise_does_not_go_with_itself_and_a_picture_does():
+    rng = np.random.default_rng(0)
+    white = np.float32(rng.normal(size=(2, 32, 32)))
+    slope = np.broadcast_to(np.linspace(-1.7, 1.7, 32, dtype=np.float32), (2, 32, 32))
+    quiet, loud = (noise_correlation({"b32": {"conv1": noise}}) for noise in (white, slope))
+    assert np.all(quiet < 0.1) and np.all(loud > 1.0)
