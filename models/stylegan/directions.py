@@ -57,8 +57,9 @@ def fit_directions(ws: NDArray, labels: dict[str, NDArray]) -> Directions:
             )
         fit = boundary_of_classes if values.dtype == bool else reading_of_numbers
         found.append(fit(ws, values))
-    readings, biases, explained = map(np.array, zip(*found, strict=True))
-    values = np.stack([np.asarray(v, np.float64) for v in labels.values()])
+    readings = np.array([reading for reading, _, _ in found]).reshape(-1, ws.shape[1])
+    biases, explained = (np.array([one[part] for one in found]) for part in (1, 2))
+    values = np.array([np.asarray(v, np.float64) for v in labels.values()]).reshape(-1, len(ws))
     return Directions(
         tuple(labels), readings, biases, np.linalg.pinv(readings).T,
         values.mean(1), values.std(1), explained,

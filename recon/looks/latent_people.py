@@ -108,6 +108,11 @@ def pose_of_latent(z: jax.Array) -> jax.Array:
     return jnp.array([MAX_YAW, MAX_PITCH]) * _soft(part)
 
 
+def view_of_latent(z: jax.Array) -> View:
+    """Returns from where, and in which light, a latent [64] is seen."""
+    return _view(_Latent(normalized(z)), pose_of_latent(z))
+
+
 def person_of_latent(z: jax.Array, cast: LatentCast, casting: Casting) -> tuple[Person, View]:
     """Reads a latent.
 

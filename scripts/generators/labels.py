@@ -1,0 +1,46 @@
+"""What the numbers of a generator's latents are called, where it was taught random people."""
+
+import numpy as np
+
+from models.stylegan.directions import Directions, fit_directions
+from models.stylegan.generator import Generator, map_latents
+from models.stylegan.latents import LatentStatistics, latent_statistics, sample_latents
+from recon.looks.latent_people import pose_of_latent
+
+# Of blocks of several numbers, those that have a name of their own.
+_PARTS = {
+    "origin": ("asian", "african"),
+    "cloth": ("cloth_light", "cloth_red", "cloth_blue"),
+    "background": ("background_light", "background_red", "background_blue"),
+}
+_SAMPLES = 10_000
+POSE = ("yaw", "pitch")  # in degrees; all other labels are deviations
+WHO = ("sex", "age", "asian", "african", "tone")  # named; more of it is in the head's shape
+
+
+def is_of_people(generator: Generator) -> bool:
+    """Whether it is known what each number of a generator's z means."""
+    return generator.facts.get("pictures") == "random people"
+
+
+def labels_of(generator: Generator, z: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what latents [N, z_dim] mean: numbers [N] by name."""
+    unit = z / np.sqrt(np.mean(z**2, 1, keepdims=True))
+    labels = dict(zip(POSE, np.degrees(np.asarray(pose_of_latent(z))).T, strict=True))
+    for name, (begin, end) in generator.facts["latent_blocks"].items():
+        names = _PARTS.get(name, (name,) if end - begin == 1 else ())
+        labels |= {n: unit[:, begin + i] for i, n in enumerate(names) if n not in POSE}
+    return labels
+
+
+def named_directions(generator: Generator, seed: int = 0) -> Directions:
+    """Learns the directions of all labels; the generator is one of people."""
+    rng = np.random.default_rng([seed, _SAMPLES])
+    z = rng.normal(size=(_SAMPLES, generator.config.z_dim)).astype(np.float32)
+    ws = map_latents(generator.params, generator.buffers, z, None, generator.config)
+    return fit_directions(np.asarray(ws[:, 0]), labels_of(generator, z))
+
+
+def statistics_of(key, generator: Generator) -> LatentStatistics:
+    """Returns how samples fill W."""
+    return latent_statistics(sample_latents(key, generator, _SAMPLES))
