@@ -60,7 +60,7 @@ def test_numbers_linear_in_w_are_read_and_edits_change_one_alone(samples, two):
     np.testing.assert_allclose(change, np.tile([2.0, 0.0], (3, 1)), atol=1e-4)
     early = edited(ws, found, "a", 2.0, slice(0, 2))
     np.testing.assert_array_equal(early[:, 2:], ws[:, 2:])
-    np.testing.assert_allclose(early[:, 0] - ws[:, 0], 2 * found.edits[[0] * 3], rtol=1e-4)
+    np.testing.assert_allclose(early[:, 0] - ws[:, 0], 2 * found.edits[[0] * 3], atol=1e-5)
 
 
 def test_two_clouds_are_parted_by_their_fisher_boundary():

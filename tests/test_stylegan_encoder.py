@@ -85,7 +85,7 @@ def test_a_file_gives_back_what_was_written(taught, tmp_path):
 def test_an_encoder_fits_its_generator_and_other_files_are_refused(tmp_path):
     shape = encoder_config(GeneratorConfig(64, (96, 96, 64, 32, 16), z_dim=64, w_dim=64))
     assert shape.channels == (32, 64, 96, 96) and shape.num_ws == 10
-    with pytest.raises(ValueError, match="expected channels of the sides 8, ..., 4, found 1"):
+    with pytest.raises(ValueError, match=r"expected channels of the sides 8, .* found 1"):
         EncoderConfig(16, 6, 8, (4,))
     (tmp_path / "text").write_text("no arrays")
     with pytest.raises(ValueError, match="text"):

@@ -59,11 +59,18 @@ def test_the_latents_of_a_linear_generator_are_the_least_squares_solution(linear
     np.testing.assert_allclose(shared, np.repeat(wanted[:, None], LAYERS, 1), atol=2e-3)
 
 
-def test_a_heavy_prior_keeps_them_at_the_mean(linear):
-    ws = found_in(linear, prior=1e4, space="w").ws
-    away = whitened(ws, linear[1])
-    assert np.abs(away).max() < 2e-3
-    np.testing.assert_allclose(unwhitened(away, linear[1]), ws, atol=1e-5)
+def test_with_a_prior_they_are_those_of_ridge_regression_in_deviations_of_w(linear):
+    matrix, statistics, images = linear
+    ws = found_in(linear, prior=2.0, space="w").ws
+    flat, of_w = images.reshape(2, -1), np.float64(matrix).sum(0)
+    axes = np.asarray(unwhitened(np.eye(SIZE, dtype=np.float32), statistics) - statistics.mean)
+    of_values = axes @ of_w / np.sqrt(flat.shape[1])
+    rest = (flat - np.asarray(statistics.mean) @ of_w) / np.sqrt(flat.shape[1])
+    square = of_values @ of_values.T + 2.0 / SIZE * np.eye(SIZE)
+    wanted = np.linalg.solve(square, of_values @ rest.T).T
+    away = whitened(ws, statistics)
+    np.testing.assert_allclose(away, np.repeat(wanted[:, None], LAYERS, 1), atol=5e-3)
+    np.testing.assert_allclose(unwhitened(away, statistics), ws, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

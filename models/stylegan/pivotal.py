@@ -84,23 +84,23 @@ def tune(
     before = params["synthesis"]
     adam = optax.adam(tuning.rate)
     is_perceptual = features is not None and tuning.perceptual > 0
-
-    def paint(synthesis: Any, ws: jax.Array, noise: Noise | None) -> jax.Array:
-        return synthesize({"synthesis": synthesis}, ws, noise, config)
+    stop = tuning.stop_lpips if is_perceptual else 10.0 ** (-tuning.stop_psnr_db / 20.0)
 
     def loss(synthesis: Any, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
-        painted = paint(synthesis, ws, noise)
-        total = jnp.sum(picture_loss(painted - images, tuning.square, tuning.absolute))
+        painted = _painted(synthesis, ws, noise, config)
         if is_perceptual:
             distances = perceptual_distance(features, painted, images, tuning.network)
-            total += tuning.perceptual * jnp.sum(distances)
         else:
             distances = 0.5 * jnp.sqrt(jnp.mean((painted - images) ** 2, (1, 2, 3)))
+        each = picture_loss(painted - images, tuning.square, tuning.absolute)
+        if is_perceptual:
+            each += tuning.perceptual * distances
+        total = jnp.sum(each)
         if tuning.locality:
             # Without noise: that of the pictures is theirs.
             around = _around(drawn, ws, statistics, tuning.reach)
-            change = paint(synthesis, around, None) - paint(before, around, None)
-            total += tuning.locality * len(ws) * jnp.mean(change**2)
+            new, old = (_painted(s, around, None, config) for s in (synthesis, before))
+            total += tuning.locality * len(ws) * jnp.mean((new - old) ** 2)
         return total, distances
 
     def step(state: _State) -> _State:
@@ -108,18 +108,21 @@ def tune(
         gradient, distances = jax.grad(loss, has_aux=True)(state.synthesis, drawn)
         updates, moments = adam.update(gradient, state.moments)
         # The distances are those before the step; they stop it, and the step with it.
-        is_near = jnp.all(distances <= stop)
-        synthesis = jax.tree.map(
-            lambda p, u: jnp.where(is_near, p, p + u), state.synthesis, updates
-        )
+        share = jnp.where(jnp.all(distances <= stop), 0.0, 1.0)
+        synthesis = jax.tree.map(lambda p, u: p + share * u, state.synthesis, updates)
         return _State(state.step + 1, synthesis, moments, distances)
 
-    stop = tuning.stop_lpips if is_perceptual else 10.0 ** (-tuning.stop_psnr_db / 20.0)
     first = _State(jnp.int32(0), before, adam.init(before), jnp.full(len(ws), jnp.inf))
     last = jax.lax.while_loop(
         lambda s: (s.step < tuning.steps) & jnp.any(s.distances > stop), step, first
     )
     return Tuning(params | {"synthesis": last.synthesis}, last.distances, last.step)
+
+
+def _painted(
+    synthesis: Any, ws: jax.Array, noise: Noise | None, config: GeneratorConfig
+) -> jax.Array:
+    return synthesize({"synthesis": synthesis}, ws, noise, config)
 
 
 def _around(key: jax.Array, ws: jax.Array, statistics: LatentStatistics, reach: float) -> jax.Array:
