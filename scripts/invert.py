@@ -41,7 +41,7 @@ from models.perception import features_io
 from models.stylegan import inversion, pivotal
 from models.stylegan.directions import Directions, edited, read_labels
 from models.stylegan.directions_io import KeptInversion, read_directions, write_inversion
-from models.stylegan.encoder import encode
+from models.stylegan.encoder import encode_latents
 from models.stylegan.encoder_io import read_encoder
 from models.stylegan.generator import Generator, synthesize
 from models.stylegan.inversion import InversionConfig, psnr_db
@@ -158,7 +158,7 @@ def _start(generator: Generator, images: np.ndarray, statistics: Any) -> np.ndar
             f"expected an encoder of {config.resolution} pixels and latents {shape[1:]}, found "
             f"{theirs[0]} and {theirs[1:]} in {_ENCODER.value}"
         )
-    return np.asarray(encode(encoder.params, images, encoder.statistics, encoder.config).ws)
+    return np.asarray(encode_latents(encoder.params, images, encoder.statistics, encoder.config).ws)
 
 
 def _features(generator: Generator) -> Any | None:

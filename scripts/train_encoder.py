@@ -31,7 +31,7 @@ import numpy as np
 from absl import flags
 
 from models.stylegan import encoder as encoder_lib
-from models.stylegan.encoder import EncoderBatch, EncoderState, TrainedEncoder, encode
+from models.stylegan.encoder import EncoderBatch, EncoderState, TrainedEncoder, encode_latents
 from models.stylegan.encoder_io import write_encoder
 from models.stylegan.generator import Generator, map_latents
 from models.stylegan.inversion import psnr_db
@@ -71,7 +71,7 @@ def main() -> None:
     run = training.open_run(out, settings, lambda: encoder_lib.init_encoder(key, shape))
 
     def batch_of(number: int) -> tuple[bool, EncoderBatch]:
-        return number >= how.steps, draw_batch(pool, number, how.batch, generator)
+        return number >= how.steps, draw_pairs(pool, number, how.batch, generator)
 
     def step(state: EncoderState, batch: tuple[bool, EncoderBatch], share: float) -> Any:
         del share
@@ -100,7 +100,7 @@ def main() -> None:
     command.say(f"wrote {out / 'encoder.safetensors'}: PSNR {scores['psnr_db']:.2f} dB")
 
 
-def draw_batch(pool: Pool | None, number: int, count: int, generator: Generator) -> EncoderBatch:
+def draw_pairs(pool: Pool | None, number: int, count: int, generator: Generator) -> EncoderBatch:
     """The latents and pictures of a step; a function of the seed and the step alone."""
     rng = np.random.default_rng([_SEED.value, number])
     own = count if pool is None else count // 2
@@ -133,7 +133,7 @@ def _scores(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Scores of held-out pictures, and what the generator makes of their latents."""
     params, statistics, config, _ = encoder
-    found = encode(params, images, statistics, config)
+    found = encode_latents(params, images, statistics, config)
     pictures = readings.painted(generator, np.asarray(found.ws))
     coarse = readings.painted(generator, np.asarray(found.coarse))
     rest = np.sum((np.asarray(found.shared) - ws) ** 2)

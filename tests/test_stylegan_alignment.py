@@ -8,7 +8,7 @@ from models.stylegan.alignment import (
     Frame,
     align_as_ffhq,
     align_to_frame,
-    cut,
+    cut_picture,
     displacement,
     moved,
     similarity_matrix,
@@ -74,11 +74,11 @@ def test_a_cut_shows_the_photo_where_it_lies_and_averages_it():
     y, x = np.mgrid[:60, :80] + 0.5
     photo = np.stack([x / 80, y / 60, np.full_like(x, 0.5)], -1).astype(np.float32)
     matrix = np.array([[1 / 40, 0, -0.5], [0, 1 / 40, -0.25], [0, 0, 1]])  # x 20..60, y 10..50
-    picture = cut(photo, Alignment(matrix, None, 0.0), 8)
+    picture = cut_picture(photo, Alignment(matrix, None, 0.0), 8)
     assert picture.shape == (8, 8, 3) and picture.dtype == np.float32
     middles = np.arange(8) * 5 + 2.5
     np.testing.assert_allclose(picture[0, :, 0], (20 + middles) / 80, atol=1e-5)
     np.testing.assert_allclose(picture[:, 0, 1], (10 + middles) / 60, atol=1e-5)
     noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
-    shrunk = cut(noise, Alignment(np.diag([1 / 64, 1 / 64, 1]), None, 0.0), 4)
+    shrunk = cut_picture(noise, Alignment(np.diag([1 / 64, 1 / 64, 1]), None, 0.0), 4)
     assert shrunk.std() < 0.05, "averaged, not picked"

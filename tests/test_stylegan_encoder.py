@@ -10,7 +10,7 @@ from models.stylegan.encoder import (
     EncoderConfig,
     EncoderTraining,
     TrainedEncoder,
-    encode,
+    encode_latents,
     encoder_config,
     encoder_step,
     init_encoder,
@@ -74,12 +74,13 @@ def test_a_file_gives_back_what_was_written(taught, tmp_path):
     assert found.config == SHAPE and found.facts == {"seed": 3}
     images = np.float32(np.random.default_rng(0).normal(size=(2, 8, 8, 3)))
     one, other = (
-        encode(params, images, statistics, SHAPE) for params in (state.averaged, found.params)
+        encode_latents(params, images, statistics, SHAPE)
+        for params in (state.averaged, found.params)
     )
     np.testing.assert_array_equal(one.ws, other.ws)
     assert one.ws.shape == (2, CONFIG.num_ws, CONFIG.w_dim)
     with pytest.raises(ValueError, match="expected pictures of 8 x 8"):
-        encode(state.averaged, images[:, :4], statistics, SHAPE)
+        encode_latents(state.averaged, images[:, :4], statistics, SHAPE)
 
 
 def test_an_encoder_fits_its_generator_and_other_files_are_refused(tmp_path):

@@ -117,7 +117,7 @@ def displacement(alignment: Alignment, points: NDArray, side: int) -> float:
     return float(np.sqrt(np.nanmean(np.sum(away**2, -1))))
 
 
-def cut(photo: NDArray, alignment: Alignment, side: int) -> NDArray:
+def cut_picture(photo: NDArray, alignment: Alignment, side: int) -> NDArray:
     """Cuts a photo; beyond its ends it goes on mirrored.
 
     Args:

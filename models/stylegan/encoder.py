@@ -124,7 +124,7 @@ class TrainedEncoder(NamedTuple):
     facts: dict[str, Any]  # JSON
 
 
-class Encoder(nn.Module):
+class LatentEncoder(nn.Module):
     """The network; it gives latents in deviations."""
 
     config: EncoderConfig
@@ -167,21 +167,21 @@ def encoder_config(generator: GeneratorConfig, base: int = 1024, most: int = 96)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def encode(
+def encode_latents(
     params: Any, images: jax.Array, statistics: LatentStatistics, config: EncoderConfig
 ) -> Encoded:
     """Returns latents, in W's own units, of pictures [N, r, r, 3] in [-1, 1]."""
     side = config.resolution
     if images.shape[1:] != (side, side, 3):
         raise ValueError(f"expected pictures of {side} x {side}, found {images.shape}")
-    encoded = Encoder(config).apply({"params": params}, images)
+    encoded = LatentEncoder(config).apply({"params": params}, images)
     return Encoded(*(unwhitened(values, statistics) for values in encoded))
 
 
 def init_encoder(key: jax.Array, config: EncoderConfig) -> EncoderState:
     """Returns the state before the first step."""
     images = jnp.zeros((1, config.resolution, config.resolution, 3))
-    params = jax.jit(Encoder(config).init)(key, images)["params"]
+    params = jax.jit(LatentEncoder(config).init)(key, images)["params"]
     moments = {name: _ADAM.init(part) for name, part in params.items()}
     return EncoderState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), moments)
 
@@ -252,7 +252,7 @@ def _loss(
     training: EncoderTraining,
     refines: bool,
 ) -> tuple[jax.Array, EncoderReport]:
-    found = Encoder(encoder).apply({"params": params | moving}, images)
+    found = LatentEncoder(encoder).apply({"params": params | moving}, images)
     if not refines:
         error = jnp.mean((found.shared - wanted) ** 2)
         return error, EncoderReport(error, {"latent_r2": 1.0 - error / jnp.mean(wanted**2)})

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from models.stylegan.encoder import Encoder, EncoderConfig, TrainedEncoder
+from models.stylegan.encoder import EncoderConfig, LatentEncoder, TrainedEncoder
 from models.stylegan.latents import LatentStatistics
 from models.weights import read_entries, take_entries
 from render.files_io import replacing
@@ -41,7 +41,7 @@ def read_encoder(path: str | os.PathLike) -> TrainedEncoder:
     entries = read_entries(path)
     config, facts = _read_header(path)
     image = jnp.zeros((1, config.resolution, config.resolution, 3))
-    params = jax.eval_shape(Encoder(config).init, jax.random.key(0), image)["params"]
+    params = jax.eval_shape(LatentEncoder(config).init, jax.random.key(0), image)["params"]
     flat = traverse_util.flatten_dict({"params": params}, sep=".")
     shapes = {name: leaf.shape for name, leaf in flat.items()}
     size = config.w_dim

@@ -55,7 +55,7 @@ def cut_face(photo: np.ndarray, points: np.ndarray | None, frame: Frame | None, 
             f"its points are {found.residual:.2f} eye distances from those of any face in the "
             f"training pictures, at most {MOST_RESIDUAL} are usual"
         )
-    return Cut(2.0 * alignment.cut(photo, found, side) - 1.0, found.matrix, doubt)
+    return Cut(2.0 * alignment.cut_picture(photo, found, side) - 1.0, found.matrix, doubt)
 
 
 def take_cut(photo: np.ndarray, frame: Frame | None, side: int) -> Cut:
@@ -71,7 +71,7 @@ def take_cut(photo: np.ndarray, frame: Frame | None, side: int) -> Cut:
     top, left = (height - least) // 2, (width - least) // 2
     square = photo[top : top + least, left : left + least]
     matrix = np.array([[1 / least, 0, -left / least], [0, 1 / least, -top / least], [0, 0, 1.0]])
-    image = 2.0 * alignment.cut(photo, Alignment(matrix, None, 0.0), side) - 1.0
+    image = 2.0 * alignment.cut_picture(photo, Alignment(matrix, None, 0.0), side) - 1.0
     return Cut(image, matrix, doubt_of(square, frame))
 
 

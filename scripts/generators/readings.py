@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from models.stylegan.directions import Directions, edited, read_labels
-from models.stylegan.encoder import TrainedEncoder, encode
+from models.stylegan.encoder import TrainedEncoder, encode_latents
 from models.stylegan.generator import Generator, synthesize
 from scripts.generators.labels import WHO
 
@@ -26,7 +26,7 @@ def painted(generator: Generator, ws: np.ndarray) -> np.ndarray:
 def encoded(encoder: TrainedEncoder, images: np.ndarray) -> np.ndarray:
     """Returns one latent a picture [N, w]."""
     params, statistics, config, _ = encoder
-    return _in_batches(lambda part: encode(params, part, statistics, config).shared, images)
+    return _in_batches(lambda part: encode_latents(params, part, statistics, config).shared, images)
 
 
 def judge_edits(
