@@ -48,7 +48,7 @@ from models.stylegan.devices import on_each_device, over_devices
 from models.stylegan.generator import Generator, init_generator
 from models.stylegan.regression import RegressionBatch, RegressionState
 from models.stylegan.stylegan_io import read_generator, write_generator
-from models.stylegan.train import PRESETS, Preset, StyleganState
+from models.stylegan.train import PRESETS, StyleganPreset, StyleganState
 from recon.looks.latent_people import BLOCKS, LATENT_SIZE
 from render import files_io
 from scripts.generators import judge, photos_io, pool_io, sheets
@@ -85,7 +85,7 @@ def main() -> None:
         _learn_adversarially(out, preset)
 
 
-def _chosen() -> Preset:
+def _chosen() -> StyleganPreset:
     """The preset, and what flags say otherwise."""
     preset = PRESETS[_PRESET.value]
     if _RESOLUTION.value:
@@ -115,7 +115,7 @@ def _pool(resolution: int) -> tuple[Pool, Pool]:
     return learnt, held_out
 
 
-def draw_batch(pool: Pool, number: int, count: int, resolution: int) -> RegressionBatch:
+def draw_heads(pool: Pool, number: int, count: int, resolution: int) -> RegressionBatch:
     """The heads of a step; a function of the seed and the step alone."""
     rng = np.random.default_rng([_SEED.value, number])
     chosen = np.sort(rng.integers(len(pool.z), size=count))
@@ -127,7 +127,7 @@ def draw_batch(pool: Pool, number: int, count: int, resolution: int) -> Regressi
     )
 
 
-def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
+def _learn_by_regression(out: pathlib.Path, preset: StyleganPreset) -> None:
     config, how = preset.generator, preset.regression
     if config.z_dim != LATENT_SIZE:
         raise ValueError(f"expected a preset of z_dim {LATENT_SIZE}, found {config.z_dim}")
@@ -140,11 +140,11 @@ def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
         "training": how,
     }
     run = training.open_run(out, settings, lambda: regression.init_regression(key, config, how))
-    references: dict[int, judge.Reference] = {}
+    references: dict[int, judge.HeldOut] = {}
 
     def batch_of(number: int) -> RegressionBatch:
         stage = how.stage_of(number)
-        return over_devices(draw_batch(learnt, number, stage.batch, stage.resolution))
+        return over_devices(draw_heads(learnt, number, stage.batch, stage.resolution))
 
     def step(state: RegressionState, batch: RegressionBatch, share: float) -> Any:
         return regression.regression_step(state, batch, np.float32(share), config, how)
@@ -160,7 +160,7 @@ def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
         shown = slice(0, _ON_SHEET // 2)
         path = out / "sheets" / f"{resolution:03d}_{number:06d}.png"
         sheets.write_pairs(path, reference.images[shown], pictures[shown])
-        return {"resolution": resolution} | judge.judge(pictures, reference)
+        return {"resolution": resolution} | judge.judge_heads(pictures, reference)
 
     loop = LoopConfig(how.steps, evaluate_every=_EVALUATE_EVERY.value)
     with stopping.noted() as stop:
@@ -172,7 +172,7 @@ def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
         stop.keep(f"{out / 'generator.safetensors'}")
 
 
-def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
+def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
     how, critic, key = preset.adversarial, preset.discriminator, jax.random.key(_SEED.value)
     start = _start(preset)
     config = start.config
@@ -194,19 +194,19 @@ def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
         "discriminator": critic,
         "training": how,
     }
-    run = training.open_run(out, settings, lambda: train.init_state(key, start, critic, how))
+    run = training.open_run(out, settings, lambda: train.init_stylegan(key, start, critic, how))
     real = judge.features_of(
         judge.at_resolution(rgb[:: max(1, len(rgb) // 2000)], config.resolution)
     )
 
     def batch_of(number: int) -> RegressionBatch:
         if pool is not None:
-            return over_devices(draw_batch(pool, number, how.batch, config.resolution))
+            return over_devices(draw_heads(pool, number, how.batch, config.resolution))
         return over_devices(_draw_images(rgb, number, how.batch, config))
 
     def step(state: StyleganState, batch: RegressionBatch, share: float) -> Any:
         del share
-        return train.train_step(key, state, batch, config, critic, how)
+        return train.train_stylegan_step(key, state, batch, config, critic, how)
 
     def evaluate(state: StyleganState) -> dict[str, float]:
         generator = train.averaged_generator(_on_one(state), start, {})
@@ -215,7 +215,7 @@ def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
         path = out / "sheets" / f"{config.resolution:03d}_{int(state.step):06d}.png"
         sheets.write_sheet(path, pictures[:_ON_SHEET])
         if reference is not None:
-            return judge.judge(pictures, reference)
+            return judge.judge_heads(pictures, reference)
         return {"frechet": judge.distance(pictures, real)}
 
     loop = LoopConfig(how.steps, evaluate_every=_EVALUATE_EVERY.value)
@@ -231,7 +231,7 @@ def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
         stop.keep(f"{out / 'generator.safetensors'}")
 
 
-def _start(preset: Preset) -> Generator:
+def _start(preset: StyleganPreset) -> Generator:
     """The generator that --start names, or a new one."""
     if not _START.value:
         return init_generator(jax.random.key(_SEED.value), preset.generator)
@@ -266,9 +266,9 @@ def _on_one(state: Any) -> Any:
     return jax.device_put(jax.device_get(state), jax.devices()[0])
 
 
-def _scores_of_people(generator: Generator, reference: judge.Reference) -> dict[str, float]:
+def _scores_of_people(generator: Generator, reference: judge.HeldOut) -> dict[str, float]:
     pictures = sheets.draw(generator, reference.z)
-    scores = judge.judge(pictures, reference)
+    scores = judge.judge_heads(pictures, reference)
     samples = sheets.draw(generator, _sample_latents(generator.config, 100))
     return scores | {
         "faces_found": judge.share_of_faces(samples),

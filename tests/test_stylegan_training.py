@@ -127,10 +127,10 @@ def test_an_adversarial_step_moves_both_and_holds_what_it_is_to_hold(is_paired):
         kept = {"mixing": 0.0, "is_noisy": False, "holds_mapping": True, "path_weight": 0.0}
         how = dataclasses.replace(how, paired=10.0, **kept)
     start = init_generator(jax.random.key(0), CONFIG)
-    first = jax.device_get(train.init_state(jax.random.key(1), start, CRITIC, how))
+    first = jax.device_get(train.init_stylegan(jax.random.key(1), start, CRITIC, how))
     state, scores = jax.device_put(first), []
     for number in range(how.steps):
-        state, report = train.train_step(
+        state, report = train.train_stylegan_step(
             jax.random.key(2), state, batch(number), CONFIG, CRITIC, how
         )
         scores.append(jax.device_get(report.scores))

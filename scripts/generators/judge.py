@@ -51,7 +51,7 @@ class PoseReader:
         return _pose_features(images, self.random)
 
 
-class Reference(NamedTuple):
+class HeldOut(NamedTuple):
     """What a generator is held against at one resolution."""
 
     z: np.ndarray  # [N, 64], held out
@@ -90,13 +90,13 @@ def learn_reader(images: np.ndarray, pose: np.ndarray) -> PoseReader:
     return PoseReader(random, np.linalg.solve(square, features.T @ pose))
 
 
-def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> Reference:
+def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> HeldOut:
     """Prepares what a generator is judged by at a resolution."""
     taught = slice(0, min(_TAUGHT, len(learnt.z)))
     images = at_resolution(held_out.rgb, resolution)
     some = at_resolution(learnt.rgb[taught], resolution)
     features = features_of(some[:_REFERENCE])
-    return Reference(
+    return HeldOut(
         z=held_out.z,
         images=images,
         pose=pose_degrees(held_out.z),
@@ -106,7 +106,7 @@ def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> Reference:
     )
 
 
-def judge(pictures: np.ndarray, reference: Reference) -> dict[str, float]:
+def judge_heads(pictures: np.ndarray, reference: HeldOut) -> dict[str, float]:
     """Scores pictures of the reference's latents, in its order; as many as one likes of them.
 
     Returns:
