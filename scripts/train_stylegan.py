@@ -3,8 +3,9 @@ r"""Trains StyleGAN2: of random people whose latents are known, or of a folder o
 --people draws heads first: a latent z of 64 normal numbers says by a fixed map who is seen, from
 where and in which light, so that the generator can be taught by regression, through 16, 32 and 64
 pixels. Two CPU cores are enough for that; they are not for the adversarial training that StyleGAN2
-is known for. --images=DIR does the latter with any pictures; --start goes on from a generator, and
-with --people keeps what latents mean while the discriminator sharpens it. Into --out go
+is known for. --images=DIR does the latter with any pictures. --start goes on from a generator: with
+--people by more regression at its full size, with --adversarial as well by a discriminator that
+sharpens it while latents keep what they mean. Into --out go
 
   generator.safetensors  the generator, with its settings and scores
   samples.png            random samples: look here first
@@ -20,7 +21,9 @@ Examples (the second is what comes along):
 
   python -m scripts.train_stylegan --people --preset=ci --num_pictures=1000 --out=out/look
   python -m scripts.train_stylegan --people --preset=cpu --out=out/heads
-  python -m scripts.train_stylegan --people --start=out/heads/generator.safetensors --out=out/fine
+  python -m scripts.train_stylegan --people --start=out/heads/generator.safetensors --out=out/more
+  python -m scripts.train_stylegan --people --adversarial \
+      --start=out/heads/generator.safetensors --out=out/sharp
   python -m scripts.train_stylegan --images=photos --preset=gpu --resolution=128 --out=out/photos
 
 Pictures of a folder are cut to their middle square. `frechet` is a distance of features of our own
@@ -58,7 +61,10 @@ from scripts.shell.training import LoopConfig, Run
 
 _PEOPLE = flags.DEFINE_bool("people", False, "Learn random people.")
 _IMAGES = flags.DEFINE_string("images", None, "Learn the pictures of this folder.")
-_START = flags.DEFINE_string("start", None, "Generator to go on from, adversarially.")
+_START = flags.DEFINE_string("start", None, "Generator to go on from.")
+_ADVERSARIAL = flags.DEFINE_bool(
+    "adversarial", False, "With --people: teach --start by a discriminator, and its pictures."
+)
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Size and length of the training.")
 _OUT = flags.DEFINE_string("out", "out/stylegan", "Folder to write.")
 _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool by default.")
@@ -66,7 +72,9 @@ _NUM_PICTURES = flags.DEFINE_integer("num_pictures", 30_000, "People to learn fr
 _RESOLUTION = flags.DEFINE_integer(
     "resolution", None, "Of pictures with --images: a power of two; the preset's by default.", 16
 )
-_STEPS = flags.DEFINE_integer("steps", None, "Of adversarial training; else the preset's.", 1)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "With --start or --images; the preset's by default.", 1
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0)
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 500, "Steps between judgements.", 1)
 
@@ -78,8 +86,10 @@ def main() -> None:
     out = command.writable_folder(_OUT.value)
     if _PEOPLE.value == bool(_IMAGES.value):
         raise ValueError("expected either --people or --images, found both or neither")
+    if _ADVERSARIAL.value and _PEOPLE.value and not _START.value:
+        raise ValueError("expected --start with --people --adversarial, found none")
     preset = _chosen()
-    if _PEOPLE.value and not _START.value:
+    if _PEOPLE.value and not _ADVERSARIAL.value:
         _learn_by_regression(out, preset)
     else:
         _learn_adversarially(out, preset)
@@ -128,9 +138,13 @@ def draw_heads(pool: Pool, number: int, count: int, resolution: int) -> Regressi
 
 
 def _learn_by_regression(out: pathlib.Path, preset: StyleganPreset) -> None:
-    config, how = preset.generator, preset.regression
-    if config.z_dim != LATENT_SIZE:
-        raise ValueError(f"expected a preset of z_dim {LATENT_SIZE}, found {config.z_dim}")
+    config, how, start = preset.generator, preset.regression, None
+    if _START.value:
+        start = _start(preset)
+        config, last = start.config, how.stages[-1]
+        steps = _STEPS.value or last.steps
+        last = dataclasses.replace(last, resolution=config.resolution, steps=steps)
+        how = dataclasses.replace(how, stages=(last,))
     learnt, held_out = _pool(config.resolution)
     key = jax.random.key(_SEED.value)
     settings = {
@@ -139,7 +153,9 @@ def _learn_by_regression(out: pathlib.Path, preset: StyleganPreset) -> None:
         "generator": config,
         "training": how,
     }
-    run = training.open_run(out, settings, lambda: regression.init_regression(key, config, how))
+    if start is not None:
+        settings["start"] = _START.value
+    run = training.open_run(out, settings, lambda: regression.init_regression(key, config, start))
     references: dict[int, judge.HeldOut] = {}
 
     def batch_of(number: int) -> RegressionBatch:

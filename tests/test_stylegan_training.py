@@ -46,7 +46,7 @@ def batch(number, count=8, resolution=16):
 
 def learn(steps):
     """States after steps of regression, and the PSNR of each step."""
-    state = regression.init_regression(jax.random.key(0), CONFIG, TRAINING)
+    state = regression.init_regression(jax.random.key(0), CONFIG)
     state, found = on_each_device(state), []
     for number in range(steps):
         stage = TRAINING.stage_of(number)
@@ -105,7 +105,7 @@ def test_the_frechet_distance_of_a_set_moved_is_how_far():
 
 @pytest.mark.slow
 def test_regression_learns_pictures_that_it_has_not_seen_and_holds_the_mapping():
-    first = regression.init_regression(jax.random.key(0), CONFIG, TRAINING)
+    first = regression.init_regression(jax.random.key(0), CONFIG)
     state, found = learn(TRAINING.steps)
     assert found[-5:].mean() > found[30:35].mean() + 3.0
     same = jax.tree.map(np.array_equal, state.mapping, first.mapping)

@@ -120,7 +120,7 @@ def test_ended_anywhere_and_started_again_it_ends_with_the_same_bytes(pool, peop
 @pytest.mark.slow
 def test_a_discriminator_goes_on_from_it_and_the_pictures_stay(pool, people, tmp_path):
     start = people[0] / "generator.safetensors"
-    done = train_people(pool, tmp_path, f"--start={start}")
+    done = train_people(pool, tmp_path, f"--start={start}", "--adversarial")
     assert done.returncode == 0, done.stderr
     rows = metrics_io.read_rows(tmp_path / "metrics.csv")
     assert np.isfinite([rows[0]["paired_loss"], rows[0]["discriminator_loss"]]).all()
@@ -129,6 +129,17 @@ def test_a_discriminator_goes_on_from_it_and_the_pictures_stay(pool, people, tmp
         tuned.params["mapping"]["fc0"]["weight"], kept.params["mapping"]["fc0"]["weight"]
     )
     assert tuned.facts["training"] == "adversarial"
+
+
+@pytest.mark.slow
+def test_regression_goes_on_from_it_at_full_size(pool, people, tmp_path):
+    start = people[0] / "generator.safetensors"
+    done = train_people(pool, tmp_path, f"--start={start}", "--steps=3", "--evaluate_every=3")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["steps"] == 3 and report["history"][0]["resolution"] == SIDE
+    before = json.loads((people[0] / "metrics.json").read_text())
+    assert report["psnr_db"] == pytest.approx(before["psnr_db"], abs=2.0)
 
 
 @pytest.mark.slow
@@ -159,6 +170,7 @@ def test_bad_input_is_one_line(pool, tmp_path):
         ((), "expected either --people or --images"),
         (("--people", f"--images={tmp_path}"), "expected either --people or --images"),
         (("--people", "--resolution=32"), "expected --resolution with --images only"),
+        (("--people", "--adversarial"), "expected --start with --people --adversarial"),
         (("--images=nowhere",), "expected a folder of pictures, found none at nowhere"),
         ((f"--images={tmp_path / 'empty'}",), "expected at least 2 pictures"),
         (("--images=nowhere", "--resolution=48"), "expected a power of two"),

@@ -137,7 +137,8 @@ def init_stylegan(
     key: jax.Array, generator: Generator, critic: DiscriminatorConfig, training: StyleganTraining
 ) -> StyleganState:
     """Returns the state before the first step, of a generator that knows nothing or much."""
-    params, critic_params = generator.params, init_discriminator(key, critic)
+    params = jax.tree.map(jnp.copy, generator.params)  # steps give theirs away
+    critic_params = init_discriminator(key, critic)
     return StyleganState(
         step=jnp.int32(0),
         params=params,
@@ -145,7 +146,7 @@ def init_stylegan(
         moments=_ADAM.init(params),
         critic=critic_params,
         critic_moments=_ADAM.init(critic_params),
-        mean_latent=jnp.asarray(generator.buffers["w_avg"]),
+        mean_latent=jnp.copy(generator.buffers["w_avg"]),
         mean_length=jnp.float32(0.0),
         probability=jnp.float32(training.probability),
         sureness=jnp.float32(0.0),
