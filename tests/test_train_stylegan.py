@@ -29,7 +29,7 @@ FILES = {
 TINY = StyleganPreset(
     GeneratorConfig(SIDE, (4, 4, 4), z_dim=LATENT_SIZE, w_dim=LATENT_SIZE, mapping_layers=1),
     DiscriminatorConfig(SIDE, (4, 4, 4)),
-    RegressionTraining((Stage(8, 6, 4, 1e-2), Stage(16, 8, 4, 1e-2))),
+    RegressionTraining((Stage(8, 7, 4, 1e-2), Stage(16, 7, 4, 1e-2))),
     StyleganTraining(steps=6, batch=4),
 )
 

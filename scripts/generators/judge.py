@@ -27,7 +27,7 @@ GATES = {  # a shipped generator of 64 pixels is above these
     "faces_found": 0.9,
 }
 
-_READ_AT = 16  # side of the pictures that poses are read from
+_READ_AT = 16  # side of the pictures that poses are read from, at most
 _HIDDEN, _RIDGE = 768, 3.0
 _BATCH = 100
 _TAUGHT = 6000  # renders that a reader of poses is solved on
@@ -83,7 +83,7 @@ def pose_degrees(z: np.ndarray) -> np.ndarray:
 def learn_reader(images: np.ndarray, pose: np.ndarray) -> PoseReader:
     """Solves for a reader of poses [N, 2] from renders."""
     rng = np.random.default_rng(0)
-    pixels = 3 * _READ_AT**2
+    pixels = 3 * min(_READ_AT, images.shape[1]) ** 2
     random = rng.normal(size=(pixels, _HIDDEN)) / np.sqrt(pixels)
     features = _pose_features(images, random)
     square = features.T @ features + _RIDGE * np.eye(features.shape[1])
@@ -150,7 +150,8 @@ def share_of_faces(pictures: np.ndarray) -> float:
 
 def _pose_features(images: np.ndarray, random: np.ndarray) -> np.ndarray:
     """Pixels, of one mean and deviation a picture, and random features of them."""
-    pixels = averaged(images, _READ_AT).reshape(len(images), -1).astype(np.float64)
+    pixels = averaged(images, min(_READ_AT, images.shape[1])).astype(np.float64)
+    pixels = pixels.reshape(len(images), -1)
     pixels -= pixels.mean(1, keepdims=True)
     pixels /= pixels.std(1, keepdims=True) + 1e-6
     hidden = np.maximum(3.0 * (pixels @ random), 0.0)
