@@ -3,8 +3,9 @@ r"""Trains StyleGAN2: of random people whose latents are known, or of a folder o
 --people draws heads first: a latent z of 64 normal numbers says by a fixed map who is seen, from
 where and in which light, so that the generator can be taught by regression, through 16, 32 and 64
 pixels. Two CPU cores are enough for that; they are not for the adversarial training that StyleGAN2
-is known for. --images=DIR does the latter with any pictures; --start goes on from a generator, and
-with --people keeps what latents mean while the discriminator sharpens it. Into --out go
+is known for. --images=DIR does the latter with any pictures. --start goes on from a generator: with
+--people by more regression at its full size, with --adversarial as well by a discriminator that
+sharpens it while latents keep what they mean. Into --out go
 
   generator.safetensors  the generator, with its settings and scores
   samples.png            random samples: look here first
@@ -20,7 +21,9 @@ Examples (the second is what comes along):
 
   python -m scripts.train_stylegan --people --preset=ci --num_pictures=1000 --out=out/look
   python -m scripts.train_stylegan --people --preset=cpu --out=out/heads
-  python -m scripts.train_stylegan --people --start=out/heads/generator.safetensors --out=out/fine
+  python -m scripts.train_stylegan --people --start=out/heads/generator.safetensors --out=out/more
+  python -m scripts.train_stylegan --people --adversarial \
+      --start=out/heads/generator.safetensors --out=out/sharp
   python -m scripts.train_stylegan --images=photos --preset=gpu --resolution=128 --out=out/photos
 
 Pictures of a folder are cut to their middle square. `frechet` is a distance of features of our own
@@ -48,7 +51,7 @@ from models.stylegan.devices import on_each_device, over_devices
 from models.stylegan.generator import Generator, init_generator
 from models.stylegan.regression import RegressionBatch, RegressionState
 from models.stylegan.stylegan_io import read_generator, write_generator
-from models.stylegan.train import PRESETS, Preset, StyleganState
+from models.stylegan.train import PRESETS, StyleganPreset, StyleganState
 from recon.looks.latent_people import BLOCKS, LATENT_SIZE
 from render import files_io
 from scripts.generators import judge, photos_io, pool_io, sheets
@@ -58,7 +61,10 @@ from scripts.shell.training import LoopConfig, Run
 
 _PEOPLE = flags.DEFINE_bool("people", False, "Learn random people.")
 _IMAGES = flags.DEFINE_string("images", None, "Learn the pictures of this folder.")
-_START = flags.DEFINE_string("start", None, "Generator to go on from, adversarially.")
+_START = flags.DEFINE_string("start", None, "Generator to go on from.")
+_ADVERSARIAL = flags.DEFINE_bool(
+    "adversarial", False, "With --people: teach --start by a discriminator, and its pictures."
+)
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Size and length of the training.")
 _OUT = flags.DEFINE_string("out", "out/stylegan", "Folder to write.")
 _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool by default.")
@@ -66,7 +72,9 @@ _NUM_PICTURES = flags.DEFINE_integer("num_pictures", 30_000, "People to learn fr
 _RESOLUTION = flags.DEFINE_integer(
     "resolution", None, "Of pictures with --images: a power of two; the preset's by default.", 16
 )
-_STEPS = flags.DEFINE_integer("steps", None, "Of adversarial training; else the preset's.", 1)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "With --start or --images; the preset's by default.", 1
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0)
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 500, "Steps between judgements.", 1)
 
@@ -78,14 +86,16 @@ def main() -> None:
     out = command.writable_folder(_OUT.value)
     if _PEOPLE.value == bool(_IMAGES.value):
         raise ValueError("expected either --people or --images, found both or neither")
+    if _ADVERSARIAL.value and _PEOPLE.value and not _START.value:
+        raise ValueError("expected --start with --people --adversarial, found none")
     preset = _chosen()
-    if _PEOPLE.value and not _START.value:
+    if _PEOPLE.value and not _ADVERSARIAL.value:
         _learn_by_regression(out, preset)
     else:
         _learn_adversarially(out, preset)
 
 
-def _chosen() -> Preset:
+def _chosen() -> StyleganPreset:
     """The preset, and what flags say otherwise."""
     preset = PRESETS[_PRESET.value]
     if _RESOLUTION.value:
@@ -115,7 +125,7 @@ def _pool(resolution: int) -> tuple[Pool, Pool]:
     return learnt, held_out
 
 
-def draw_batch(pool: Pool, number: int, count: int, resolution: int) -> RegressionBatch:
+def draw_heads(pool: Pool, number: int, count: int, resolution: int) -> RegressionBatch:
     """The heads of a step; a function of the seed and the step alone."""
     rng = np.random.default_rng([_SEED.value, number])
     chosen = np.sort(rng.integers(len(pool.z), size=count))
@@ -127,10 +137,14 @@ def draw_batch(pool: Pool, number: int, count: int, resolution: int) -> Regressi
     )
 
 
-def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
-    config, how = preset.generator, preset.regression
-    if config.z_dim != LATENT_SIZE:
-        raise ValueError(f"expected a preset of z_dim {LATENT_SIZE}, found {config.z_dim}")
+def _learn_by_regression(out: pathlib.Path, preset: StyleganPreset) -> None:
+    config, how, start = preset.generator, preset.regression, None
+    if _START.value:
+        start = _start(preset)
+        config, last = start.config, how.stages[-1]
+        steps = _STEPS.value or last.steps
+        last = dataclasses.replace(last, resolution=config.resolution, steps=steps)
+        how = dataclasses.replace(how, stages=(last,))
     learnt, held_out = _pool(config.resolution)
     key = jax.random.key(_SEED.value)
     settings = {
@@ -139,12 +153,14 @@ def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
         "generator": config,
         "training": how,
     }
-    run = training.open_run(out, settings, lambda: regression.init_regression(key, config, how))
-    references: dict[int, judge.Reference] = {}
+    if start is not None:
+        settings["start"] = _START.value
+    run = training.open_run(out, settings, lambda: regression.init_regression(key, config, start))
+    references: dict[int, judge.HeldOut] = {}
 
     def batch_of(number: int) -> RegressionBatch:
         stage = how.stage_of(number)
-        return over_devices(draw_batch(learnt, number, stage.batch, stage.resolution))
+        return over_devices(draw_heads(learnt, number, stage.batch, stage.resolution))
 
     def step(state: RegressionState, batch: RegressionBatch, share: float) -> Any:
         return regression.regression_step(state, batch, np.float32(share), config, how)
@@ -160,7 +176,7 @@ def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
         shown = slice(0, _ON_SHEET // 2)
         path = out / "sheets" / f"{resolution:03d}_{number:06d}.png"
         sheets.write_pairs(path, reference.images[shown], pictures[shown])
-        return {"resolution": resolution} | judge.judge(pictures, reference)
+        return {"resolution": resolution} | judge.judge_heads(pictures, reference)
 
     loop = LoopConfig(how.steps, evaluate_every=_EVALUATE_EVERY.value)
     with stopping.noted() as stop:
@@ -172,7 +188,7 @@ def _learn_by_regression(out: pathlib.Path, preset: Preset) -> None:
         stop.keep(f"{out / 'generator.safetensors'}")
 
 
-def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
+def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
     how, critic, key = preset.adversarial, preset.discriminator, jax.random.key(_SEED.value)
     start = _start(preset)
     config = start.config
@@ -194,19 +210,19 @@ def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
         "discriminator": critic,
         "training": how,
     }
-    run = training.open_run(out, settings, lambda: train.init_state(key, start, critic, how))
+    run = training.open_run(out, settings, lambda: train.init_stylegan(key, start, critic, how))
     real = judge.features_of(
         judge.at_resolution(rgb[:: max(1, len(rgb) // 2000)], config.resolution)
     )
 
     def batch_of(number: int) -> RegressionBatch:
         if pool is not None:
-            return over_devices(draw_batch(pool, number, how.batch, config.resolution))
+            return over_devices(draw_heads(pool, number, how.batch, config.resolution))
         return over_devices(_draw_images(rgb, number, how.batch, config))
 
     def step(state: StyleganState, batch: RegressionBatch, share: float) -> Any:
         del share
-        return train.train_step(key, state, batch, config, critic, how)
+        return train.train_stylegan_step(key, state, batch, config, critic, how)
 
     def evaluate(state: StyleganState) -> dict[str, float]:
         generator = train.averaged_generator(_on_one(state), start, {})
@@ -215,7 +231,7 @@ def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
         path = out / "sheets" / f"{config.resolution:03d}_{int(state.step):06d}.png"
         sheets.write_sheet(path, pictures[:_ON_SHEET])
         if reference is not None:
-            return judge.judge(pictures, reference)
+            return judge.judge_heads(pictures, reference)
         return {"frechet": judge.distance(pictures, real)}
 
     loop = LoopConfig(how.steps, evaluate_every=_EVALUATE_EVERY.value)
@@ -231,7 +247,7 @@ def _learn_adversarially(out: pathlib.Path, preset: Preset) -> None:
         stop.keep(f"{out / 'generator.safetensors'}")
 
 
-def _start(preset: Preset) -> Generator:
+def _start(preset: StyleganPreset) -> Generator:
     """The generator that --start names, or a new one."""
     if not _START.value:
         return init_generator(jax.random.key(_SEED.value), preset.generator)
@@ -266,9 +282,9 @@ def _on_one(state: Any) -> Any:
     return jax.device_put(jax.device_get(state), jax.devices()[0])
 
 
-def _scores_of_people(generator: Generator, reference: judge.Reference) -> dict[str, float]:
+def _scores_of_people(generator: Generator, reference: judge.HeldOut) -> dict[str, float]:
     pictures = sheets.draw(generator, reference.z)
-    scores = judge.judge(pictures, reference)
+    scores = judge.judge_heads(pictures, reference)
     samples = sheets.draw(generator, _sample_latents(generator.config, 100))
     return scores | {
         "faces_found": judge.share_of_faces(samples),

@@ -87,6 +87,7 @@ def test_light_from_the_left_brightens_the_left():
     np.testing.assert_allclose(behind, ambient, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_key_makes_the_picture(model, painted):
     head = head_at(model)
     first, again, other = (

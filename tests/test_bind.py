@@ -139,6 +139,7 @@ def test_gradients_of_a_picture_match_finite_differences():
     check_grads(loss, (vertices,), order=1, modes=["rev"], eps=1e-6, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_triangles_without_area_and_round_gaussians_have_finite_gradients():
     corners = [[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0], [2, 0, 0], [1, 0, 0], [0, 0, 3]]
     mesh = sheet(corners, [[0, 1, 2], [0, 1, 3], [1, 4, 1], [1, 1, 2], [0, 5, 2]])

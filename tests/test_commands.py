@@ -130,6 +130,7 @@ def test_the_manual_names_every_method():
 
 
 @pytest.mark.command
+@pytest.mark.slow
 def test_a_head_from_points_alone(tmp_path):
     points = read_pts(ASTRONAUT_POINTS)
     points[[0, 40]] = np.nan  # hidden

@@ -45,6 +45,7 @@ def way(pair):
     return np.asarray(pair[1].x - pair[0].x).mean(0)
 
 
+@pytest.mark.slow
 def test_a_bounding_box_lets_matter_slide_but_not_pass():
     state = block(v=(2.0, 1.0, 0.0))
     _, end = run([{"type": "bounding_box"}], 0.2, state)
@@ -96,6 +97,7 @@ def test_friction_brakes_as_coulomb_says():
     assert abs(lost - 0.4 * 9.8 * 0.08) < 0.2 * 0.4 * 9.8 * 0.08
 
 
+@pytest.mark.slow
 def test_a_ball_pushes_what_is_in_its_way():
     path = [[0.0, 0.1, 0.3, 0.3], [0.2, 0.25, 0.3, 0.3]]
     ball = {"type": "sphere", "path": path, "radius": 0.06, "surface": "separate", "friction": 0.0}

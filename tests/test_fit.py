@@ -48,6 +48,7 @@ def run(fit_model, landmarks, config):
     return fit.fit_face(fit_model, fit.observe(landmarks, config), config)
 
 
+@pytest.mark.slow
 def test_a_detector_that_is_always_off_by_the_same_is_believed(model, fit_model):
     """Points moved by the offsets that the model is prepared with give the face as ever."""
     config = fit.METHODS["inner"]
@@ -158,6 +159,7 @@ def test_a_batch_equals_one_at_a_time(model, fit_model):
         np.testing.assert_allclose(batch.cost[i], alone.cost, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_few_gross_outliers_hardly_move_the_robust_fit(model, fit_model):
     landmarks, _, head = photograph(model, 15.0, noise_px=1.0)
     broken = landmarks.replace(xy=landmarks.xy.at[jnp.array([2, 20, 33, 40, 55, 60])].add(40.0))

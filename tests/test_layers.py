@@ -106,6 +106,7 @@ def stack_of_squares(heights):
     return jnp.array(vertices), jnp.array(triangles, jnp.int32)
 
 
+@pytest.mark.slow
 def test_only_what_is_opaque_has_backs_that_are_culled():
     # Two opaque squares and two cards; the first opaque one and the last card show their backs.
     vertices, triangles = stack_of_squares([0.3, 0.0, 0.2, 0.1])

@@ -38,6 +38,7 @@ def pillar(height, width, up=2):
 
 
 @pytest.mark.compiles
+@pytest.mark.slow
 def test_bodies_of_equal_similarity_move_alike():
     family = dataclasses.replace(STALK, num_particles=60, num_nodes=14, timing=ClipTiming(3, 30))
     length, density, time, label = 2.0, 0.4, 1.3, 4.9

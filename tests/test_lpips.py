@@ -132,6 +132,7 @@ def test_equal_pictures_are_at_no_distance_and_noise_grows_it(params):
     np.testing.assert_allclose(lpips(params, image, noisy), lpips(params, noisy, image), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_tap_has_the_distance_that_numpy_finds(params):
     noisy, image = noisy_pair()
     expected = tap_distances_reference(params, noisy, image, "vgg16")

@@ -103,6 +103,7 @@ def test_a_gradient_that_is_far_too_long_is_shortened_and_counted(seen):
     assert int(state.shortened) == 1
 
 
+@pytest.mark.slow
 def test_in_reverse_it_finds_the_same_gradient(seen):
     theta = theta_of(4.6)
     ask = lambda clip, _: clip - seen  # noqa: E731
@@ -129,6 +130,7 @@ def test_a_film_is_matched_from_ten_times_too_low_and_too_high(seen, start):
     assert found.cost < 1e-6
 
 
+@pytest.mark.slow
 def test_a_trajectory_gives_stiffness_and_velocity_together():
     scene = scene_of(("youngs_modulus", "velocity"))
     observe = matching.observe_places(scene)
@@ -140,6 +142,7 @@ def test_a_trajectory_gives_stiffness_and_velocity_together():
     np.testing.assert_allclose(found.theta["velocity"], truth["velocity"], atol=0.01)
 
 
+@pytest.mark.slow
 def test_groups_are_every_so_many_frames_of_one_motion():
     """Two groups of two are the four frames that one group has."""
     whole = film_motion(SCENE.simulation, SCENE.view).video
@@ -150,6 +153,7 @@ def test_groups_are_every_so_many_frames_of_one_motion():
         np.testing.assert_allclose(part, whole[group::2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_truncated_derivatives_see_the_last_substeps_alone():
     simulation = in_forward_mode(SCENE.simulation)
 

@@ -116,6 +116,7 @@ def test_it_learns_what_its_label_says_and_leaves_out_what_the_null_does_not_kno
     assert soft[-1].mean() < -0.3 and stiff[-1].mean() > 0.3
 
 
+@pytest.mark.slow
 def test_a_step_follows_from_seed_and_number_alone():
     moduli = jnp.linspace(4, 6, TRAINING.batch)
     batch = Batch(clips_of(moduli, jax.random.key(0)), moduli)

@@ -40,6 +40,7 @@ def conditions(*on_grid, gravity=FALL, dtype=np.float32):
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_a_thrown_body_flies_as_a_point_would():
     config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     x, volume = block([0.3, 0.4, 0.5], [0.5, 0.6, 0.7], 1 / 64)
@@ -70,6 +71,7 @@ def test_momentum_is_kept_when_bodies_of_several_materials_collide():
     assert speeds[0] < 1.6 and speeds[1] > 0.2  # they have met
 
 
+@pytest.mark.slow
 def test_a_bounce_gains_no_energy_and_loses_little():
     config = MpmConfig(GridConfig(num_nodes=32, side=1.0))
     x, volume = block([0.4, 0.4, 0.2], [0.6, 0.6, 0.4], 1 / 64)

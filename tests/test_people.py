@@ -114,6 +114,7 @@ def test_men_have_larger_jaws_than_women(default_model, cast):
 
 
 @pytest.mark.compiles
+@pytest.mark.slow
 def test_a_person_comes_from_the_key_alone(default_model, looks, cast):
     small = studio.build_albedo_model(looks, default_model, 16)
     keys = jax.random.split(jax.random.key(0), 64)

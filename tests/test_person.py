@@ -114,6 +114,7 @@ def test_two_photos_beat_one(model, people, fits, single_fits):
     assert error(fits) < 0.95 * error(single_fits)
 
 
+@pytest.mark.slow
 def test_two_photos_make_the_identity_surer(fit_model, people, fits, single_fits):
     judge = jax.jit(jax.vmap(lambda s, f: posterior.person_posterior(fit_model, s, f, INNER)))
     both = judge(people[1], fits).coefficient_std

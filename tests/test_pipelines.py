@@ -60,6 +60,7 @@ def test_modelscope_is_told_the_states_of_a_text(modelscope_folder):
 
 
 @pytest.mark.compiles
+@pytest.mark.slow
 def test_svd_denoises_by_the_v_that_torch_predicts(svd_folder):
     prior = pipelines.load_svd(svd_folder)
     inputs, c_noise, embeddings, ids = tiny.svd_inputs()
@@ -94,6 +95,7 @@ def test_svd_is_told_the_unscaled_latents_of_a_picture(svd_folder):
 
 
 @pytest.mark.compiles
+@pytest.mark.slow
 def test_latents_are_scaled_draws_whose_gradient_reaches_the_clip(modelscope_folder):
     prior = pipelines.load_modelscope(modelscope_folder)
     clip, key = (tiny.vae_inputs()[0][0] + 1.0) / 2.0, jax.random.key(3)

@@ -162,6 +162,7 @@ def test_it_stops_where_matter_leaves_the_grid_until_it_is_restarted(play):
     assert play.failure is None and play.run(FRAME) > 0.0
 
 
+@pytest.mark.slow
 def test_a_page_gets_the_shapes_that_carry_would_give(play):
     play.grab(play.out_of_box(play.state.x[0]), 0.05)
     play.drag(play.out_of_box(play.state.x[0]) + 0.5 * UP)

@@ -192,6 +192,7 @@ def test_vertices_spread_as_the_covariance_says(model, noisy_faces):
     np.testing.assert_allclose(posterior.vertex_std(model, found)[:50], np.sqrt(spread), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_float32_equals_brute_force_in_float64():
     """All modes and expressions on sliding contours, by a plain inverse of plain autodiff."""
     whole = fit.prepare(load_model("default"))

@@ -56,6 +56,7 @@ def test_a_velocity_takes_the_place_of_the_scenes_own():
     np.testing.assert_allclose(change, np.broadcast_to([1.5, 1.0, 0.0], (60, 3)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_field_starts_even_and_stays_within_its_bounds():
     bounds = {"youngs_modulus": (1e4, 1e6)}
     unknowns = make_unknowns(("youngs_modulus",), SCENE, is_field=True, bounds=bounds)

@@ -231,6 +231,7 @@ BACKGROUND = (0.25, 0.5, 0.75)
 CONFIG = RenderConfig(background=BACKGROUND)
 
 
+@pytest.mark.slow
 def test_nothing_to_see_is_the_background():
     behind = padded(square(2.0), SQUARE)
     broken = padded(np.full((4, 3), np.nan), SQUARE)

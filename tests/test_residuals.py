@@ -98,6 +98,7 @@ def correlated(size=51):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_jacobian_of_correlated_errors_equals_plain_autodiff(model):
     config = VARIANTS["robust"]
     wide, start, seen, unknowns = problem(model, config, seed=1)

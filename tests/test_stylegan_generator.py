@@ -1,5 +1,6 @@
 """The generator against its twin in NumPy; truncation, mixing, going on from features."""
 
+import dataclasses
 import functools
 
 import jax
@@ -20,7 +21,8 @@ from models.stylegan.generator import (
 from models.stylegan.mapping import mix_styles, truncate
 
 # Labels, and a clamp that cuts.
-TINY = GeneratorConfig(16, (5, 4, 3), z_dim=6, c_dim=2, w_dim=7, mapping_layers=2, clamp=2.0)
+TINY = GeneratorConfig(8, (5, 4), z_dim=6, c_dim=2, w_dim=7, mapping_layers=2, clamp=0.7)
+LARGER = dataclasses.replace(TINY, resolution=16, channels=(5, 4, 3))
 RNG = np.random.default_rng(0)
 WS = RNG.normal(size=(2, TINY.num_ws, TINY.w_dim)).astype(np.float32)
 Z = RNG.normal(size=(2, TINY.z_dim)).astype(np.float32)
@@ -32,15 +34,19 @@ def first():
     return init_generator(jax.random.key(0), TINY)
 
 
-@functools.cache
-def generator():
-    """A generator none of whose parameters is zero, as they are before training."""
+def trained(made):
+    """Makes none of the parameters zero, as they are before training."""
     rng = np.random.default_rng(1)
 
     def moved(leaf):
         return jnp.asarray(leaf + rng.normal(scale=0.5, size=leaf.shape), jnp.float32)
 
-    return first()._replace(params=jax.tree.map(moved, first().params))
+    return made._replace(params=jax.tree.map(moved, made.params))
+
+
+@functools.cache
+def generator():
+    return trained(first())
 
 
 @functools.cache
@@ -54,28 +60,42 @@ def every():
     return synthesize_blocks(generator().params, WS, random_fields(), TINY)
 
 
-def twin(n, noise):
-    params = jax.tree.map(np.float64, jax.device_get(generator().params["synthesis"]))
-    return generated_twin(params, np.float64(WS[n]), noise, TINY.clamp)
+def assert_like_the_twin(outputs, made, ws, noise_of):
+    params = jax.tree.map(np.float64, jax.device_get(made.params["synthesis"]))
+    for n in range(2):
+        expected = generated_twin(params, np.float64(ws[n]), noise_of(n), made.config.clamp)
+        for resolution in outputs:
+            x, image = expected[resolution]
+            np.testing.assert_allclose(outputs[resolution].x[n], x, atol=2e-5)
+            np.testing.assert_allclose(outputs[resolution].image[n], image, atol=2e-5)
 
 
 def test_pictures_equal_those_of_a_kernel_for_each():
-    for n in range(2):
-        noise = jax.tree.map(lambda leaf: np.asarray(leaf)[n], random_fields())  # noqa: B023
-        for resolution, (x, image) in twin(n, noise).items():
-            np.testing.assert_allclose(every()[resolution].x[n], x, atol=2e-5)
-            np.testing.assert_allclose(every()[resolution].image[n], image, atol=2e-5)
-    is_cut = np.abs(every()[16].x) == TINY.clamp
+    fields = jax.device_get(random_fields())
+    assert_like_the_twin(
+        every(), generator(), WS, lambda n: jax.tree.map(lambda field: field[n], fields)
+    )
+    is_cut = np.abs(every()[8].x) == TINY.clamp
     assert 0.01 < is_cut.mean() < 0.6
 
 
-def test_a_lower_resolution_is_the_picture_so_far_and_fixed_noise_that_of_all():
+@pytest.mark.slow
+def test_latents_of_more_blocks_go_where_the_twin_has_them():
+    made = trained(init_generator(jax.random.key(0), LARGER))
+    ws = np.random.default_rng(2).normal(size=(2, LARGER.num_ws, 7)).astype(np.float32)
+    outputs = synthesize_blocks(made.params, ws, made.buffers["noise"], LARGER)
+    assert list(outputs) == [4, 8, 16]
+    assert_like_the_twin(outputs, made, ws, lambda n: jax.device_get(made.buffers["noise"]))
+    found = synthesize_from(made.params, ws, made.buffers["noise"], outputs[8], LARGER)
+    np.testing.assert_allclose(found, outputs[16].image, atol=1e-5)
+
+
+def test_a_lower_resolution_is_the_picture_so_far():
     made = generator()
-    found = synthesize(made.params, WS, made.buffers["noise"], TINY, upto=4)
-    for n in range(2):
-        expected = twin(n, jax.device_get(made.buffers["noise"]))[4][1]
-        np.testing.assert_allclose(found[n], expected, atol=2e-5)
-    with pytest.raises(ValueError, match=r"resolution of \(4, 8, 16\), found 32"):
+    found = synthesize_blocks(made.params, WS, made.buffers["noise"], TINY, upto=4)
+    assert list(found) == [4]
+    assert_like_the_twin(found, made, WS, lambda n: jax.device_get(made.buffers["noise"]))
+    with pytest.raises(ValueError, match=r"resolution of \(4, 8\), found 32"):
         synthesize(made.params, WS, None, TINY, upto=32)
 
 
@@ -85,7 +105,7 @@ def test_latents_equal_the_twins_and_labels_count():
     found = map_latents(made.params, made.buffers, Z, C, TINY)
     expected = [mapped_twin(mapping, z, c, TINY.mapping_rate) for z, c in zip(Z, C, strict=True)]
     assert found.shape == (2, TINY.num_ws, TINY.w_dim)
-    np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], 6, 1), atol=1e-5)
+    np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], 4, 1), atol=1e-5)
     with pytest.raises(ValueError, match="labels of 2 numbers, found none"):
         map_latents(made.params, made.buffers, Z, None, TINY)
 
@@ -101,7 +121,7 @@ def test_truncation_shrinks_the_layers_before_the_cutoff():
 
 def test_mixing_takes_the_last_layers_of_the_others():
     others, mixed = -WS, jax.jit(mix_styles)
-    found = mixed(WS, others, np.array([1, 6]))
+    found = mixed(WS, others, np.array([1, 4]))
     np.testing.assert_array_equal(found[0], np.concatenate([WS[0, :1], others[0, 1:]]))
     np.testing.assert_array_equal(found[1], WS[1])
     np.testing.assert_array_equal(mixed(WS, others, 0), others)
@@ -111,14 +131,14 @@ def test_going_on_from_a_blocks_features_and_picture_gives_the_same():
     def go_on(start, ws=WS):
         return np.asarray(synthesize_from(generator().params, ws, random_fields(), start, TINY))
 
-    image = np.asarray(every()[16].image)
+    image = np.asarray(every()[8].image)
     other = WS.copy()
-    other[:, :3] += 1.0  # of the blocks that are not run
-    np.testing.assert_allclose(go_on(every()[8], other), image, atol=1e-5)
-    added = every()[8]._replace(image=np.asarray(every()[8].image) + 1.0)
-    inside = np.s_[:, 2:-2, 2:-2]  # zeros around the picture reach in at its rim
+    other[:, 0] += 1.0  # of the block that is not run
+    np.testing.assert_allclose(go_on(every()[4], other), image, atol=1e-5)
+    added = every()[4]._replace(image=np.asarray(every()[4].image) + 1.0)
+    inside = np.s_[:, 1:-1, 1:-1]  # zeros around the picture reach in at its rim
     np.testing.assert_allclose((go_on(added) - image)[inside], 1.0, atol=1e-5)
-    featureless = every()[8]._replace(x=np.zeros_like(every()[8].x))
+    featureless = every()[4]._replace(x=np.zeros_like(every()[4].x))
     assert np.abs(go_on(featureless) - image).max() > 0.1
 
 
@@ -127,15 +147,17 @@ def test_random_noise_is_normal_and_differs_between_pictures():
     shapes = jax.tree.map(lambda leaf: leaf.shape, generator().buffers["noise"])
     assert jax.tree.map(lambda leaf: leaf.shape[1:], noise) == shapes
     field = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(noise)])
-    assert abs(field.std() - 1.0) < 0.05 and len(set(field)) > 0.99 * len(field)
+    assert abs(field.std() - 1.0) < 0.15 and len(set(field)) > 0.99 * len(field)
 
 
 def test_half_precision_draws_nearly_the_same_picture():
-    made = generator()
-    found = synthesize_blocks(made.params, WS, random_fields(), TINY, upto=8, dtype="bfloat16")
-    assert found[8].x.dtype == jnp.bfloat16 and found[8].image.dtype == jnp.float32
-    difference = np.abs(np.asarray(found[8].image) - every()[8].image)
+    params, fields = generator().params, random_fields()
+    found = synthesize_blocks(params, WS, fields, TINY, upto=4, dtype="bfloat16")
+    difference = np.abs(np.asarray(found[4].image) - every()[4].image)
     assert 1e-4 < difference.max() and difference.mean() < 0.02
+    half = functools.partial(synthesize_blocks, config=TINY, dtype="bfloat16")
+    for output in jax.eval_shape(half, params, WS, fields).values():
+        assert output.x.dtype == jnp.bfloat16 and output.image.dtype == jnp.float32
 
 
 def test_a_new_generator_is_normal_and_slow_in_its_mapping():
@@ -149,7 +171,7 @@ def test_a_new_generator_is_normal_and_slow_in_its_mapping():
 
 
 def test_settings_that_do_not_fit_each_other_are_refused():
-    assert channels_of(32, base=256, most=32) == (32, 32, 16, 8)
+    assert channels_of(32, base=512, most=32) == (32, 32, 32, 16)
     with pytest.raises(ValueError, match="power of two from 4 on, found resolution 24"):
         GeneratorConfig(24, (4, 4))
     with pytest.raises(ValueError, match=r"blocks 4, 8, \.\.\., 16, found 2"):

@@ -46,7 +46,7 @@ def batch(number, count=8, resolution=16):
 
 def learn(steps):
     """States after steps of regression, and the PSNR of each step."""
-    state = regression.init_regression(jax.random.key(0), CONFIG, TRAINING)
+    state = regression.init_regression(jax.random.key(0), CONFIG)
     state, found = on_each_device(state), []
     for number in range(steps):
         stage = TRAINING.stage_of(number)
@@ -105,7 +105,7 @@ def test_the_frechet_distance_of_a_set_moved_is_how_far():
 
 @pytest.mark.slow
 def test_regression_learns_pictures_that_it_has_not_seen_and_holds_the_mapping():
-    first = regression.init_regression(jax.random.key(0), CONFIG, TRAINING)
+    first = regression.init_regression(jax.random.key(0), CONFIG)
     state, found = learn(TRAINING.steps)
     assert found[-5:].mean() > found[30:35].mean() + 3.0
     same = jax.tree.map(np.array_equal, state.mapping, first.mapping)
@@ -127,10 +127,10 @@ def test_an_adversarial_step_moves_both_and_holds_what_it_is_to_hold(is_paired):
         kept = {"mixing": 0.0, "is_noisy": False, "holds_mapping": True, "path_weight": 0.0}
         how = dataclasses.replace(how, paired=10.0, **kept)
     start = init_generator(jax.random.key(0), CONFIG)
-    first = jax.device_get(train.init_state(jax.random.key(1), start, CRITIC, how))
+    first = jax.device_get(train.init_stylegan(jax.random.key(1), start, CRITIC, how))
     state, scores = jax.device_put(first), []
     for number in range(how.steps):
-        state, report = train.train_step(
+        state, report = train.train_stylegan_step(
             jax.random.key(2), state, batch(number), CONFIG, CRITIC, how
         )
         scores.append(jax.device_get(report.scores))

@@ -13,7 +13,7 @@ from models.stylegan import train
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
 from models.stylegan.regression import RegressionTraining, Stage
 from models.stylegan.stylegan_io import read_generator
-from models.stylegan.train import Preset, StyleganTraining
+from models.stylegan.train import StyleganPreset, StyleganTraining
 from recon.looks.latent_people import BLOCKS, LATENT_SIZE
 from recon.looks.studio import LABELS
 from render import image_io
@@ -26,10 +26,10 @@ FILES = {
     *("generator.safetensors", "samples.png", "film.mp4", "sheets", "metrics.json"),
     *("metrics.csv", "config.json", "checkpoint.safetensors"),
 }
-TINY = Preset(
+TINY = StyleganPreset(
     GeneratorConfig(SIDE, (4, 4, 4), z_dim=LATENT_SIZE, w_dim=LATENT_SIZE, mapping_layers=1),
     DiscriminatorConfig(SIDE, (4, 4, 4)),
-    RegressionTraining((Stage(8, 6, 4, 1e-2), Stage(16, 8, 4, 1e-2))),
+    RegressionTraining((Stage(8, 7, 4, 1e-2), Stage(16, 7, 4, 1e-2))),
     StyleganTraining(steps=6, batch=4),
 )
 
@@ -93,7 +93,7 @@ def test_it_writes_a_generator_its_scores_and_pictures_to_look_at(people):
 @pytest.mark.slow
 def test_ended_anywhere_and_started_again_it_ends_with_the_same_bytes(pool, people, tmp_path):
     command = commands.load("train_stylegan")
-    whole = command.draw_batch
+    whole = command.draw_heads
 
     def breaks_at_ten(learnt, number, *rest):
         if number == 10:
@@ -102,7 +102,7 @@ def test_ended_anywhere_and_started_again_it_ends_with_the_same_bytes(pool, peop
 
     often = functools.partial(LoopConfig, checkpoint_seconds=0.0)
     with (
-        mock.patch.object(command, "draw_batch", breaks_at_ten),
+        mock.patch.object(command, "draw_heads", breaks_at_ten),
         mock.patch.object(command, "LoopConfig", often),
     ):
         assert train_people(pool, tmp_path).returncode != 0
@@ -120,7 +120,7 @@ def test_ended_anywhere_and_started_again_it_ends_with_the_same_bytes(pool, peop
 @pytest.mark.slow
 def test_a_discriminator_goes_on_from_it_and_the_pictures_stay(pool, people, tmp_path):
     start = people[0] / "generator.safetensors"
-    done = train_people(pool, tmp_path, f"--start={start}")
+    done = train_people(pool, tmp_path, f"--start={start}", "--adversarial")
     assert done.returncode == 0, done.stderr
     rows = metrics_io.read_rows(tmp_path / "metrics.csv")
     assert np.isfinite([rows[0]["paired_loss"], rows[0]["discriminator_loss"]]).all()
@@ -129,6 +129,17 @@ def test_a_discriminator_goes_on_from_it_and_the_pictures_stay(pool, people, tmp
         tuned.params["mapping"]["fc0"]["weight"], kept.params["mapping"]["fc0"]["weight"]
     )
     assert tuned.facts["training"] == "adversarial"
+
+
+@pytest.mark.slow
+def test_regression_goes_on_from_it_at_full_size(pool, people, tmp_path):
+    start = people[0] / "generator.safetensors"
+    done = train_people(pool, tmp_path, f"--start={start}", "--steps=3", "--evaluate_every=3")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["steps"] == 3 and report["history"][0]["resolution"] == SIDE
+    before = json.loads((people[0] / "metrics.json").read_text())
+    assert report["psnr_db"] == pytest.approx(before["psnr_db"], abs=2.0)
 
 
 @pytest.mark.slow
@@ -159,6 +170,7 @@ def test_bad_input_is_one_line(pool, tmp_path):
         ((), "expected either --people or --images"),
         (("--people", f"--images={tmp_path}"), "expected either --people or --images"),
         (("--people", "--resolution=32"), "expected --resolution with --images only"),
+        (("--people", "--adversarial"), "expected --start with --people --adversarial"),
         (("--images=nowhere",), "expected a folder of pictures, found none at nowhere"),
         ((f"--images={tmp_path / 'empty'}",), "expected at least 2 pictures"),
         (("--images=nowhere", "--resolution=48"), "expected a power of two"),
@@ -188,11 +200,11 @@ def test_a_latent_follows_from_its_number_and_pixels_count_by_label(pool):
 def test_a_perfect_generator_gets_full_marks_and_a_blurred_one_does_not(pool):
     learnt, held_out = pool_io.make_pool(pool, 40, 0, SIDE)
     reference = judge.make_reference(learnt, held_out, SIDE)
-    best = judge.judge(reference.images, reference)
+    best = judge.judge_heads(reference.images, reference)
     assert best["psnr_db"] > 90 and best["yaw_r2"] == best["yaw_r2_of_renders"]
     assert best["laplacian_energy"] == pytest.approx(1) and best["variety"] == pytest.approx(1)
     assert best["frechet"] == pytest.approx(best["frechet_floor"])
-    grey = judge.judge(0.5 * reference.images, reference)
+    grey = judge.judge_heads(0.5 * reference.images, reference)
     assert grey["laplacian_energy"] == pytest.approx(0.5, rel=0.02)
     assert grey["variety"] == pytest.approx(0.5, rel=0.02) and grey["psnr_db"] < 30
     assert grey["frechet"] > best["frechet"]

@@ -351,6 +351,7 @@ def test_the_command_makes_a_scene_ready_and_ends_by_itself():
 
 
 @needs_viser
+@pytest.mark.slow
 def test_a_simulation_that_fails_says_so_and_can_be_restarted(panel, capsys):
     panel, _ = panel
     state = panel.play.state

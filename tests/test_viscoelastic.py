@@ -47,6 +47,7 @@ def moved(state, seconds, is_held):
     return advance(state, stuff, around, DT, round(seconds / DT), CONFIG), stuff
 
 
+@pytest.mark.slow
 def test_a_held_bar_relaxes():
     stretch = 1.02
     x = bar().astype(np.float32)

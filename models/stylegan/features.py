@@ -26,7 +26,7 @@ def random_features(images: jax.Array) -> jax.Array:
     """Returns means over quarters, and deviations, of channels at three scales [N, F].
 
     Args:
-      images: [N, r, r, 3] in [-1, 1]; r is a multiple of 16.
+      images: [N, r, r, 3] in [-1, 1]; r is a power of two.
     """
     found, x = [], images
     for kernel in _kernels():
@@ -35,7 +35,8 @@ def random_features(images: jax.Array) -> jax.Array:
         )
         x = 2.0 * jax.nn.relu(x)
         count, side, _, channels = x.shape
-        cells = x.reshape(count, _CELLS, side // _CELLS, _CELLS, side // _CELLS, channels)
+        parts = min(_CELLS, side)
+        cells = x.reshape(count, parts, side // parts, parts, side // parts, channels)
         found += [jnp.mean(cells, (2, 4)).reshape(count, -1), jnp.std(x, (1, 2))]
     return jnp.concatenate(found, -1)
 

@@ -101,10 +101,19 @@ class RegressionReport(NamedTuple):
 
 
 def init_regression(
-    key: jax.Array, config: GeneratorConfig, training: RegressionTraining
+    key: jax.Array, config: GeneratorConfig, start: Generator | None = None
 ) -> RegressionState:
-    """Returns the state before the first step."""
-    params = affine_start(key, init_generator(key, config).params, config)
+    """Returns the state before the first step.
+
+    Args:
+      key: of a new generator.
+      config: its shape.
+      start: a generator of that shape that was taught before; None makes a new one.
+    """
+    if start is None:
+        params = affine_start(key, init_generator(key, config).params, config)
+    else:
+        params = jax.tree.map(jnp.copy, start.params)
     synthesis = params["synthesis"]
     averaged = jax.tree.map(jnp.copy, synthesis)
     moments = _optimizer().init(synthesis)

@@ -6,6 +6,7 @@ settings and facts.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -81,14 +82,14 @@ def write_discriminator(path: str | os.PathLike, discriminator: TrainedDiscrimin
     _write(path, tree, "discriminator", discriminator.config, discriminator.facts)
 
 
+@functools.lru_cache(maxsize=8)
 def generator_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
     """The shape of every array of a generator, by its name in a file."""
-    z, ws = jnp.zeros((1, config.z_dim)), jnp.zeros((1, config.num_ws, config.w_dim))
-    c = jnp.zeros((1, config.c_dim)) if config.c_dim else None
+    labels = (1, config.c_dim) if config.c_dim else None
     mapping = Mapping(config.w_dim, config.mapping_layers, config.mapping_rate)
     networks = {
-        "mapping": _params(mapping, z, c),
-        "synthesis": _params(Synthesis(config), ws),
+        "mapping": _params(mapping, (1, config.z_dim), labels),
+        "synthesis": _params(Synthesis(config), (1, config.num_ws, config.w_dim)),
     }
     shapes = _shapes({"params": networks}) | {"buffers.w_avg": (config.w_dim,)}
     for side in config.resolutions:
@@ -97,15 +98,18 @@ def generator_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+@functools.lru_cache(maxsize=8)
 def discriminator_shapes(config: DiscriminatorConfig) -> dict[str, tuple[int, ...]]:
     """The shape of every array of a discriminator, by its name in a file."""
-    images = jnp.zeros((1, config.resolution, config.resolution, config.image_channels))
-    c = jnp.zeros((1, config.c_dim)) if config.c_dim else None
-    return _shapes({"params": _params(Discriminator(config), images, c)})
+    images = (1, config.resolution, config.resolution, config.image_channels)
+    labels = (1, config.c_dim) if config.c_dim else None
+    return _shapes({"params": _params(Discriminator(config), images, labels)})
 
 
-def _params(module: Any, *inputs: Any) -> dict:
-    return jax.eval_shape(lambda key: module.init(key, *inputs), jax.random.key(0))["params"]
+def _params(module: Any, *shapes: tuple[int, ...] | None) -> dict:
+    """The tree of a module's parameters for inputs of some shapes; nothing is computed."""
+    inputs = [shape and jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
 
 
 def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:

@@ -39,7 +39,7 @@ _ADAPT_EVERY = 4  # steps
 
 @dataclasses.dataclass(frozen=True)
 class StyleganTraining:
-    """Settings of `train_step`; hashable, so static under jit."""
+    """Settings of `train_stylegan_step`; hashable, so static under jit."""
 
     steps: int
     batch: int = 16  # N
@@ -60,7 +60,7 @@ class StyleganTraining:
     dtype: str = "float32"
 
 
-class Preset(NamedTuple):
+class StyleganPreset(NamedTuple):
     """What is trained, and how long each way."""
 
     generator: GeneratorConfig
@@ -77,12 +77,14 @@ def _preset(
     layers: int,
     regression: RegressionTraining,
     adversarial: StyleganTraining,
-) -> Preset:
+) -> StyleganPreset:
     channels = channels_of(resolution, base, most)
     generator = GeneratorConfig(
         resolution, channels, z_dim=latent, w_dim=latent, mapping_layers=layers
     )
-    return Preset(generator, DiscriminatorConfig(resolution, channels), regression, adversarial)
+    return StyleganPreset(
+        generator, DiscriminatorConfig(resolution, channels), regression, adversarial
+    )
 
 
 PRESETS = {
@@ -131,11 +133,12 @@ class StyleganReport(NamedTuple):
     scores: dict[str, jax.Array]
 
 
-def init_state(
+def init_stylegan(
     key: jax.Array, generator: Generator, critic: DiscriminatorConfig, training: StyleganTraining
 ) -> StyleganState:
     """Returns the state before the first step, of a generator that knows nothing or much."""
-    params, critic_params = generator.params, init_discriminator(key, critic)
+    params = jax.tree.map(jnp.copy, generator.params)  # steps give theirs away
+    critic_params = init_discriminator(key, critic)
     return StyleganState(
         step=jnp.int32(0),
         params=params,
@@ -143,7 +146,7 @@ def init_state(
         moments=_ADAM.init(params),
         critic=critic_params,
         critic_moments=_ADAM.init(critic_params),
-        mean_latent=jnp.asarray(generator.buffers["w_avg"]),
+        mean_latent=jnp.copy(generator.buffers["w_avg"]),
         mean_length=jnp.float32(0.0),
         probability=jnp.float32(training.probability),
         sureness=jnp.float32(0.0),
@@ -153,7 +156,7 @@ def init_state(
 @functools.partial(
     jax.jit, static_argnames=("config", "critic", "training"), donate_argnames="state"
 )
-def train_step(
+def train_stylegan_step(
     key: jax.Array,
     state: StyleganState,
     batch: RegressionBatch,
@@ -274,18 +277,18 @@ def _critic_loss(
     """Returns the loss; and the loss without penalty, with how sure it is of the real ones."""
     real_key, made_key = jax.random.split(key)
 
-    def logits_of(images: jax.Array, key: jax.Array) -> jax.Array:
+    def logits_of(key: jax.Array, images: jax.Array) -> jax.Array:
         changed = augment(key, images, state.probability)
         return discriminate(critic_params, changed, None, critic, training.dtype)
 
-    real_logits = logits_of(real, real_key)
-    loss = discriminator_loss(real_logits, logits_of(made, made_key))
+    real_logits = logits_of(real_key, real)
+    loss = discriminator_loss(real_logits, logits_of(made_key, made))
     gamma = training.gamma
     if gamma is None:
         gamma = _R1 * critic.resolution**2 / len(real)
     penalty = jax.lax.cond(
         state.step % training.r1_every == 0,
-        lambda: r1_penalty(lambda images: logits_of(images, real_key), real),
+        lambda: r1_penalty(lambda images: logits_of(real_key, images), real),
         lambda: jnp.zeros(()),
     )
     sureness = jnp.mean(jnp.sign(real_logits))

@@ -76,7 +76,7 @@ def build_latent_cast(casting: Casting, albedo_model: AlbedoModel, looks: Looks)
     of_traits = np.linalg.lstsq(traits, scores, rcond=None)[0]
     _, sizes, modes = np.linalg.svd(scores - traits @ of_traits, full_matrices=False)
     modes = sizes[:NUM_SKIN_MODES, None] * modes[:NUM_SKIN_MODES] / np.sqrt(len(tones)) * _SKIN_SD
-    colors = srgb_to_linear(jnp.array(list(HAIR_COLORS.values())) / 255.0)
+    colors = np.asarray(srgb_to_linear(np.array(list(HAIR_COLORS.values()), np.float32) / 255))
     names = list(HAIR_COLORS)
     eye_picture, gains, eye_names = _eye_path(casting, looks)
     return LatentCast(
@@ -87,8 +87,8 @@ def build_latent_cast(casting: Casting, albedo_model: AlbedoModel, looks: Looks)
             [BALD if name is None else looks.hair_names.index(name) for name, _ in HAIR_STYLES]
         ),
         brow_styles=jnp.array([looks.brow_names.index(name) for name, _ in BROW_STYLES]),
-        hair_path=colors[jnp.array([names.index(name) for name in _HAIR_PATH])],
-        hair_colors=colors,
+        hair_path=jnp.asarray(colors[[names.index(name) for name in _HAIR_PATH]]),
+        hair_colors=jnp.asarray(colors),
         eye_picture=jnp.int32(eye_picture),
         eye_gains=jnp.asarray(gains, jnp.float32),
         eye_names=jnp.array(eye_names),
@@ -97,7 +97,7 @@ def build_latent_cast(casting: Casting, albedo_model: AlbedoModel, looks: Looks)
 
 def _eye_path(casting: Casting, looks: Looks) -> tuple[int, np.ndarray, list[int]]:
     """The picture that is tinted, the gains [., 3] that make other colours of it, their names."""
-    pictures = np.asarray(srgb_to_linear(jnp.asarray(looks.eyes, jnp.float32) / 255.0), np.float64)
+    pictures = np.asarray(srgb_to_linear(np.float32(looks.eyes) / 255), np.float64)
     side = pictures.shape[1]
     place = np.arange(side) + 0.5 - side / 2
     radius = np.hypot(place, place[:, None]) / IRIS_RADIUS

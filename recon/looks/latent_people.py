@@ -101,6 +101,7 @@ def normalized(z: jax.Array) -> jax.Array:
     return z * lax.rsqrt(jnp.mean(z * z, -1, keepdims=True) + 1e-8)
 
 
+@jax.jit
 def pose_of_latent(z: jax.Array) -> jax.Array:
     """Returns yaw and pitch [..., 2], radians."""
     z = normalized(z)

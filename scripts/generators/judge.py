@@ -27,7 +27,7 @@ GATES = {  # a shipped generator of 64 pixels is above these
     "faces_found": 0.9,
 }
 
-_READ_AT = 16  # side of the pictures that poses are read from
+_READ_AT = 16  # side of the pictures that poses are read from, at most
 _HIDDEN, _RIDGE = 768, 3.0
 _BATCH = 100
 _TAUGHT = 6000  # renders that a reader of poses is solved on
@@ -51,7 +51,7 @@ class PoseReader:
         return _pose_features(images, self.random)
 
 
-class Reference(NamedTuple):
+class HeldOut(NamedTuple):
     """What a generator is held against at one resolution."""
 
     z: np.ndarray  # [N, 64], held out
@@ -83,20 +83,20 @@ def pose_degrees(z: np.ndarray) -> np.ndarray:
 def learn_reader(images: np.ndarray, pose: np.ndarray) -> PoseReader:
     """Solves for a reader of poses [N, 2] from renders."""
     rng = np.random.default_rng(0)
-    pixels = 3 * _READ_AT**2
+    pixels = 3 * min(_READ_AT, images.shape[1]) ** 2
     random = rng.normal(size=(pixels, _HIDDEN)) / np.sqrt(pixels)
     features = _pose_features(images, random)
     square = features.T @ features + _RIDGE * np.eye(features.shape[1])
     return PoseReader(random, np.linalg.solve(square, features.T @ pose))
 
 
-def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> Reference:
+def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> HeldOut:
     """Prepares what a generator is judged by at a resolution."""
     taught = slice(0, min(_TAUGHT, len(learnt.z)))
     images = at_resolution(held_out.rgb, resolution)
     some = at_resolution(learnt.rgb[taught], resolution)
     features = features_of(some[:_REFERENCE])
-    return Reference(
+    return HeldOut(
         z=held_out.z,
         images=images,
         pose=pose_degrees(held_out.z),
@@ -106,7 +106,7 @@ def make_reference(learnt: Pool, held_out: Pool, resolution: int) -> Reference:
     )
 
 
-def judge(pictures: np.ndarray, reference: Reference) -> dict[str, float]:
+def judge_heads(pictures: np.ndarray, reference: HeldOut) -> dict[str, float]:
     """Scores pictures of the reference's latents, in its order; as many as one likes of them.
 
     Returns:
@@ -150,7 +150,8 @@ def share_of_faces(pictures: np.ndarray) -> float:
 
 def _pose_features(images: np.ndarray, random: np.ndarray) -> np.ndarray:
     """Pixels, of one mean and deviation a picture, and random features of them."""
-    pixels = averaged(images, _READ_AT).reshape(len(images), -1).astype(np.float64)
+    pixels = averaged(images, min(_READ_AT, images.shape[1])).astype(np.float64)
+    pixels = pixels.reshape(len(images), -1)
     pixels -= pixels.mean(1, keepdims=True)
     pixels /= pixels.std(1, keepdims=True) + 1e-6
     hidden = np.maximum(3.0 * (pixels @ random), 0.0)
