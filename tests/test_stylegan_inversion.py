@@ -11,14 +11,13 @@ from models.stylegan.inversion import (
     InversionConfig,
     invert,
     noise_correlation,
-    psnr_db,
     search_latents,
 )
 from models.stylegan.latents import latent_statistics, sample_latents, unwhitened, whitened
 from models.stylegan.pivotal import TuningConfig, tune
 
 SIDE, LAYERS, SIZE = 4, 3, 5
-CONFIG = GeneratorConfig(8, (6, 4), z_dim=6, w_dim=6, mapping_layers=1)
+CONFIG = GeneratorConfig(8, (16, 12), z_dim=6, w_dim=6, mapping_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def small():
 @pytest.mark.compiles
 def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small):
     generator, statistics, ws, images = small
-    config = InversionConfig(steps=150, prior=0.0, spread=0.0)
+    config = InversionConfig(steps=300, prior=0.0, spread=0.0)
     start = jnp.broadcast_to(statistics.mean, ws.shape)
 
     def find(images):
@@ -95,10 +94,11 @@ def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small)
         )
 
     found = find(images)
-    before = psnr_db(synthesize(generator.params, start, None, CONFIG), images)
-    after = psnr_db(found.images, images)
-    assert np.all(after > before + 12), (before, after)
-    assert found.losses.shape == (150, 3) and np.all(found.losses[-1] < 0.1 * found.losses[0])
+    # Without `psnr_db`, which clips: pictures of a random generator are far from [-1, 1].
+    before = synthesize(generator.params, start, None, CONFIG)
+    errors = [np.mean((made - images) ** 2, (1, 2, 3)) for made in (before, found.images)]
+    assert np.all(errors[1] < 0.05 * errors[0]), errors
+    assert found.losses.shape == (300, 3) and np.all(found.losses[-1] < 0.3 * found.losses[0])
     others = find(images.at[1:].set(0.3))
     np.testing.assert_allclose(others.ws[0], found.ws[0], atol=1e-3)
 
@@ -106,21 +106,17 @@ def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small)
 @pytest.mark.compiles
 def test_tuning_shows_the_pictures_at_the_pivots_and_leaves_others_alone(small):
     generator, statistics, ws, images = small
-    wanted = jnp.clip(images[:1] + 0.3 * jnp.sign(images[1:2]), -1.0, 1.0)
-    config = TuningConfig(steps=80, rate=5e-3, locality=1.0, stop_psnr_db=24.0)
+    wanted = images[:1] + 0.2 * jnp.sign(images[1:2])
+    config = TuningConfig(steps=400, rate=3e-3, locality=3.0, stop_psnr_db=30.0)
     tuned = tune(
         jax.random.key(0), generator.params, ws[:1], wanted, None, statistics, None, CONFIG, config
     )
     shown, others = (synthesize(tuned.params, some, None, CONFIG) for some in (ws[:1], ws[1:]))
-    assert psnr_db(images[:1], wanted)[0] < 20 and psnr_db(shown, wanted)[0] > 23.9
-    assert 0 < tuned.steps < config.steps
-    np.testing.assert_allclose(
-        tuned.distances, 0.5 * np.sqrt(np.mean((shown - wanted) ** 2)), rtol=1e-3
-    )
-    changed = jnp.sqrt(jnp.mean((others - images[1:]) ** 2))
-    moved = jnp.sqrt(jnp.mean((shown - images[:1]) ** 2))
-    assert changed < 0.5 * moved, (changed, moved)
-    assert tuned.params["mapping"] is not None
+    away = 0.5 * np.sqrt(np.mean((shown - wanted) ** 2))
+    assert away < 1.01 * 10 ** (-30 / 20) and 0 < tuned.steps < config.steps, tuned
+    np.testing.assert_allclose(tuned.distances, away, rtol=1e-3)
+    changed = np.sqrt(np.mean((others - images[1:]) ** 2))
+    assert changed < 0.5 * 0.2, changed
     np.testing.assert_array_equal(
         tuned.params["mapping"]["fc0"]["weight"], generator.params["mapping"]["fc0"]["weight"]
     )

@@ -13,7 +13,8 @@ from recon.looks.latent_frame import frame_points, frame_views
 from render.image import resize
 from scripts.generators.labels import is_of_people
 
-# Of renders of the training set, whose points the detector finds, 95 % are below these.
+# Of 60 renders of the training set, with the detector's points, all are below 0.054; real faces are
+# less like the mean head, or the detector is less sure of them.
 MOST_RESIDUAL = 0.1  # eye distances
 MOST_DISPLACEMENT = 0.06  # of the side
 _SEEN_SIDE = 256  # pixels that a small picture is enlarged to before a face is looked for
