@@ -72,6 +72,7 @@ _SPACE = flags.DEFINE_enum("space", "w+", list(inversion.SPACES), "One latent, o
 _STEPS = flags.DEFINE_integer("steps", InversionConfig.steps, "Of the search.", 1)
 _TUNE = flags.DEFINE_bool("tune", False, "Tune the generator to the pictures.")
 _TUNE_STEPS = flags.DEFINE_integer("tune_steps", TuningConfig.steps, "Of the tuning, at most.", 1)
+_TUNE_RATE = flags.DEFINE_float("tune_rate", TuningConfig.rate, "Of the tuning.", 0.0)
 _OUT = flags.DEFINE_string("out", "out/inversion", "Folder to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples of W, and of the tuning.", 0)
 
@@ -107,7 +108,7 @@ def main() -> None:
     rows = [images, _painted(generator, start), found.images]
     tuned, tuning = generator, None
     if _TUNE.value:
-        how = TuningConfig(steps=_TUNE_STEPS.value)
+        how = TuningConfig(steps=_TUNE_STEPS.value, rate=_TUNE_RATE.value)
         with command.progress("tuning the generator"):
             tuning = pivotal.tune(
                 key, generator.params, found.ws, images, None, statistics, features,
