@@ -1,12 +1,13 @@
 r"""Finds the latents by which a StyleGAN2 generator paints given pictures.
 
 A photo's face is found and cut as the training pictures were; then its latents are searched from
-an encoder's guess, or from the mean latent. With --tune the generator is bent a little, until it
-shows the pictures at their latents (pivotal tuning), and is written too. Into --out go
+an encoder's guess, or from the most alike of some samples. With --tune the generator is bent a
+little, until it shows the pictures at their latents (pivotal tuning), and is written too. Into
+--out go
 
   inversion.safetensors  latents [N, L, w] (W+), the cut pictures, how they were cut
   generator.safetensors  the tuned generator, with --tune
-  sheet.png              rows of: picture, encoder's guess, found, tuned: look here first
+  sheet.png              rows of: picture, start, found, tuned: look here first
   turn.png               each head turned from the picture's left to its right, where it is known
                          which direction of W turns heads
   edits.png              the first head, changed by each named direction, likewise
@@ -45,12 +46,13 @@ from models.stylegan.encoder import encode_latents
 from models.stylegan.encoder_io import read_encoder
 from models.stylegan.generator import Generator, synthesize
 from models.stylegan.inversion import InversionConfig, psnr_db
+from models.stylegan.latents import sample_latents
 from models.stylegan.pivotal import TuningConfig
 from models.stylegan.stylegan_io import read_generator, write_generator
 from recon import landmarks_io
 from render import files_io, image_io
 from render.image import to_bytes
-from scripts.generators import cuts, labels, sheets
+from scripts.generators import cuts, labels, readings, sheets
 from scripts.generators.cuts import Cut
 from scripts.shell import command
 from scripts.shell.files import list_files
@@ -79,6 +81,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the samples of W, and of the tuning.
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic")
 _TURN = np.linspace(-30.0, 30.0, 7)  # degrees
 _EDITS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # deviations of a label
+_SAMPLES = 500  # that a start is chosen of
 _FEWEST_PIXELS = 32  # that LPIPS says something about
 
 
@@ -147,11 +150,13 @@ def _read_pictures(paths: list[str], generator: Generator) -> list[Cut]:
 
 
 def _start(generator: Generator, images: np.ndarray, statistics: Any) -> np.ndarray:
-    """The encoder's latents, or the mean one."""
+    """The encoder's latents, or those of the most alike of some samples."""
     config = generator.config
     shape = len(images), config.num_ws, config.w_dim
     if not _ENCODER.value:
-        return np.broadcast_to(np.asarray(statistics.mean), shape)
+        samples = sample_latents(jax.random.key(_SEED.value), generator, _SAMPLES)
+        samples = np.concatenate([np.asarray(statistics.mean)[None], samples])
+        return readings.nearest_latents(generator, images, samples)
     encoder = read_encoder(_ENCODER.value)
     theirs = encoder.config.resolution, encoder.config.num_ws, encoder.config.w_dim
     if theirs != (config.resolution, *shape[1:]):

@@ -29,6 +29,16 @@ def encoded(encoder: TrainedEncoder, images: np.ndarray) -> np.ndarray:
     return _in_batches(lambda part: encode_latents(params, part, statistics, config).shared, images)
 
 
+def nearest_latents(generator: Generator, images: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns for each picture [N, r, r, 3] the latents, [N, L, w], of the nearest of samples [M, w].
+
+    A search from the mean latent can end at a head that is turned the wrong way.
+    """
+    ws = np.repeat(np.float32(samples)[:, None], generator.config.num_ws, 1)
+    made = np.clip(painted(generator, ws), -1.0, 1.0)
+    return np.stack([ws[np.mean((made - image) ** 2, (1, 2, 3)).argmin()] for image in images])
+
+
 def judge_edits(
     generator: Generator, encoder: TrainedEncoder, directions: Directions, ws: np.ndarray
 ) -> dict[str, dict[str, float]]:
