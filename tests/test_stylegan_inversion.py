@@ -107,13 +107,13 @@ def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small)
 def test_tuning_shows_the_pictures_at_the_pivots_and_leaves_others_alone(small):
     generator, statistics, ws, images = small
     wanted = images[:1] + 0.2 * jnp.sign(images[1:2])
-    config = TuningConfig(steps=400, rate=3e-3, locality=3.0, stop_psnr_db=30.0)
+    config = TuningConfig(steps=400, rate=3e-3, locality=3.0, stop_psnr_db=26.0)
     tuned = tune(
         jax.random.key(0), generator.params, ws[:1], wanted, None, statistics, None, CONFIG, config
     )
     shown, others = (synthesize(tuned.params, some, None, CONFIG) for some in (ws[:1], ws[1:]))
     away = 0.5 * np.sqrt(np.mean((shown - wanted) ** 2))
-    assert away < 1.01 * 10 ** (-30 / 20) and 0 < tuned.steps < config.steps, tuned
+    assert away < 1.01 * 10 ** (-26 / 20) and 0 < tuned.steps < config.steps, tuned
     np.testing.assert_allclose(tuned.distances, away, rtol=1e-3)
     changed = np.sqrt(np.mean((others - images[1:]) ** 2))
     assert changed < 0.5 * 0.2, changed

@@ -30,7 +30,7 @@ def encoded(encoder: TrainedEncoder, images: np.ndarray) -> np.ndarray:
 
 
 def nearest_latents(generator: Generator, images: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Returns for each picture [N, r, r, 3] the latents, [N, L, w], of the nearest of samples [M, w].
+    """Returns for pictures [N, r, r, 3] the latents [N, L, w] of the nearest of samples [M, w].
 
     A search from the mean latent can end at a head that is turned the wrong way.
     """
