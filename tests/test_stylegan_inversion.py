@@ -103,6 +103,7 @@ def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small)
     np.testing.assert_allclose(others.ws[0], found.ws[0], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.compiles
 def test_tuning_shows_the_pictures_at_the_pivots_and_leaves_others_alone(small):
     generator, statistics, ws, images = small
@@ -116,7 +117,7 @@ def test_tuning_shows_the_pictures_at_the_pivots_and_leaves_others_alone(small):
     assert away < 1.01 * 10 ** (-26 / 20) and 0 < tuned.steps < config.steps, tuned
     np.testing.assert_allclose(tuned.distances, away, rtol=1e-3)
     changed = np.sqrt(np.mean((others - images[1:]) ** 2))
-    assert changed < 0.5 * 0.2, changed
+    assert changed < 0.65 * 0.2, changed
     np.testing.assert_array_equal(
         tuned.params["mapping"]["fc0"]["weight"], generator.params["mapping"]["fc0"]["weight"]
     )

@@ -46,8 +46,8 @@ class InversionConfig:
     square: float = 1.0  # weights: of the mean squared error, of pictures in [-1, 1]
     absolute: float = 0.5  # of the mean absolute error
     perceptual: float = 0.8  # of LPIPS, where its features are there
-    prior: float = 1e-3  # of the squared distance from the mean latent, in deviations
-    spread: float = 1e-3  # of the layers' squared distance from each other, likewise
+    prior: float = 1e-2  # of the squared distance from the mean latent, in deviations
+    spread: float = 1e-2  # of the layers' squared distance from each other, likewise
     has_noise: bool = False  # the layers' noise is searched too
     noise: float = 1e3  # weight of its correlation with itself
     network: str = "vgg16"  # of LPIPS
