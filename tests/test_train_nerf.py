@@ -74,6 +74,15 @@ def test_training_writes_a_field_a_film_and_scores(trained):
 
 
 @pytest.mark.slow
+def test_the_paper_s_size_takes_its_steps_too(captures, tmp_path):
+    arguments = "--preset=paper", "--steps=2", "--rays=64", "--frames=0", f"--out={tmp_path}"
+    done = commands.run_alone("train_nerf", f"--capture={captures / 'plain'}", *arguments)
+    assert done.returncode == 0, done.stderr
+    config = read_nerf(tmp_path / "nerf.safetensors").config
+    assert config.grid.log2_entries == 19 and config.samples == 48
+
+
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(captures, trained, tmp_path):
     arguments = f"--capture={captures / 'plain'}", *both(captures, tmp_path)
     with commands.start("train_nerf", *arguments) as work:
