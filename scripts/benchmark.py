@@ -6,6 +6,7 @@ Examples (two to five minutes each on one core; --num_faces and --repeats make t
   python -m scripts.benchmark --suite=splat
   python -m scripts.benchmark --suite=mpm
   python -m scripts.benchmark --suite=prior --cores=2
+  python -m scripts.benchmark --suite=stylegan
   python -m scripts.benchmark --suite=material --cores=2
   python -m scripts.benchmark --suite=all --cores=2
 
@@ -28,6 +29,10 @@ Suites:
   prior   a step of score distillation with the small prior: the clip of a scene, its derivative to
           the stiffness, and the force of eight noises; against the second that a step may take. A
           step of the prior's training.
+  stylegan  pictures of 256 x 256 by StyleGAN2's synthesis (channels of half the official base),
+          one and four at once, and with the gradient to the latents of all layers, against the
+          official arithmetic in PyTorch (`pip install torch`): its pictures must equal ours to
+          1e-3, or the run fails.
 
   material  how well a stiffness is learnt: held-out scenes of each family, asked for three bands
           from four starts, in decades (dec); a prior that is told nothing, steps of random sign
@@ -55,11 +60,11 @@ from scripts.benchmarks.material_suite import MaterialSuite, material_rows
 from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
 from scripts.benchmarks.prior_suite import PriorSuite, prior_rows
 from scripts.benchmarks.splat_suite import SplatSuite, splat_rows
+from scripts.benchmarks.stylegan_suite import StyleganSuite, stylegan_rows
 from scripts.shell import command, stopping
 
-_SUITE = flags.DEFINE_enum(
-    "suite", "all", ["fit", "splat", "mpm", "prior", "material", "all"], "What to measure."
-)
+_SUITES = "fit", "splat", "mpm", "prior", "stylegan", "material", "all"
+_SUITE = flags.DEFINE_enum("suite", "all", _SUITES, "What to measure.")
 _CORES = flags.DEFINE_integer("cores", 1, "Cores to use, for all alike.", lower_bound=1)
 _MODEL = flags.DEFINE_string("model", FitSuite.model, "Morphable model: default, or a file.")
 _METHOD = flags.DEFINE_enum("method", FitSuite.method, list(fit.METHODS), "Method of the fit.")
@@ -113,6 +118,8 @@ def _measured() -> Iterator[measuring.Row]:
         yield from mpm_rows(MpmSuite(repeats=_REPEATS.value, seed=_SEED.value))
     if _SUITE.value in ("prior", "all"):
         yield from prior_rows(PriorSuite(_REPEATS.value, seed=_SEED.value))
+    if _SUITE.value in ("stylegan", "all"):
+        yield from stylegan_rows(StyleganSuite(repeats=_REPEATS.value, seed=_SEED.value))
     if _SUITE.value == "material":
         yield from material_rows(MaterialSuite(_SCENES.value, seed=_SEED.value))
 

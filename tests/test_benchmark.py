@@ -12,6 +12,7 @@ from render.splat import splat
 from scripts.benchmarks import mpm_suite
 from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
 from scripts.benchmarks.splat_suite import SplatSuite, ball, splat_rows
+from scripts.benchmarks.stylegan_suite import StyleganSuite, stylegan_rows
 from scripts.shell import command
 
 pytestmark = pytest.mark.compiles
@@ -51,6 +52,17 @@ def test_the_torch_peer_draws_the_same_picture():
     ours = splat(scene, camera, background=(0.0, 0.0, 0.0)).rgb
     # They end at three standard deviations, where as much as 1 % may be left.
     np.testing.assert_allclose(theirs, ours, atol=0.02)
+
+
+@pytest.mark.slow
+def test_the_stylegan_suite_holds_a_peer_against_the_same_pictures():
+    """Where the peer is installed, the suite itself refuses pictures that are not ours."""
+    suite = StyleganSuite(16, 64, 8, w_dim=6, batches=(2,), repeats=1, peer_repeats=1)
+    rows = list(stylegan_rows(suite))
+    assert [row.unit for row in rows] == ["ms", "CPU-ms", "ms", "CPU-ms"]
+    assert all(row.ours > 0 for row in rows) and all(row.peer for row in rows[1::2])
+    for row in rows[1::2]:
+        assert (row.peer_value is None) == (importlib.util.find_spec("torch") is None)
 
 
 CUBE = ("neo_hookean", 200, 12)

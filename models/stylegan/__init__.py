@@ -1,0 +1,1 @@
+"""A generator of pictures by StyleGAN2, and its discriminator."""
