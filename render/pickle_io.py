@@ -3,7 +3,8 @@
 A pickle is a program that its reader runs: it names classes and functions and has them called. Here
 it may name what arrays are made of (numpy, scipy.sparse, and chumpy, in which FLAME's were kept),
 and each such name stands for an empty record of what it was given; any other stops the reading.
-Arrays are then made of the records, their sizes held against the bytes that are there.
+Arrays are then made of the records, their sizes held against the bytes that are there. Readers of
+other pickles give `run_pickle` names of their own.
 
 Sources: the pickles that numpy 1 and 2 write, of protocols 0 to 5; chumpy 0.70, `ch.py` and
 `reordering.py`.
@@ -13,7 +14,7 @@ import io
 import math
 import pickle
 import pickletools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,14 @@ _MOST_DEPTH = 8  # of chumpy's expressions, and of dicts in dicts
 _DTYPES = "fiub"
 
 
-class _Record:
-    """What a pickle named, and what it gave it."""
+class Record:
+    """What a pickle named, and what it gave it; nothing of that is run."""
 
     name = ""
+    args: tuple  # that it was called with
+    state: Any  # that was set afterwards; None if none was
 
-    def __new__(cls, *args: Any) -> "_Record":
+    def __new__(cls, *args: Any) -> "Record":
         record = super().__new__(cls)
         record.args, record.state = args, None
         return record
@@ -79,8 +82,8 @@ def pickled_arrays(content: bytes) -> dict[str, NDArray]:
       Exception: of any kind, when the pickle is damaged, or asks for anything but arrays; a
         pickle makes its reader raise whatever it likes.
     """
-    values = _unpickled(io.BytesIO(content))
-    if isinstance(values, _Record):  # numpy packs the dict in an array of one object
+    values = run_pickle(io.BytesIO(content), stand_in)
+    if isinstance(values, Record):  # numpy packs the dict in an array of one object
         values = _object_in(values)
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__} instead of a dict")
@@ -93,36 +96,78 @@ def _named_arrays(values: dict, depth: int) -> Iterator[tuple[str, NDArray]]:
             if depth:
                 inner = _named_arrays(value, depth - 1)
                 yield from ((f"{name}/{rest}", array) for rest, array in inner)
-        elif (array := _array(value, _MOST_DEPTH)) is not None:
+        elif (array := array_of(value)) is not None:
             yield str(name), array
 
 
-def _unpickled(stream: io.BytesIO) -> Any:
+def run_pickle(
+    stream: io.BytesIO,
+    look_up: Callable[[str, str], Any],
+    look_outside: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Runs the pickle that comes next in a stream, every name in it replaced.
+
+    Args:
+      stream: at the pickle; afterwards behind it.
+      look_up: gives what takes the place of a name in a module, None for one that is not allowed.
+        Something new each time: a pickle may set attributes of what it was given.
+      look_outside: gives what lies outside the pickle, by its persistent id; without it there is
+        nothing.
+
+    Raises:
+      Exception: of any kind; a pickle makes its reader raise whatever it likes.
+    """
     start, most = stream.tell(), len(stream.getbuffer())
     for opcode, argument, _ in pickletools.genops(stream):
         # Such a number makes a reader set memory aside for all that lie below it.
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > most:
             raise ValueError("a pickle with more entries than bytes")
     stream.seek(start)
-    # Text of Python 2 holds raw bytes as well: each letter of latin-1 is one.
-    return _Unpickler(stream, encoding="latin-1").load()
+    return _Unpickler(stream, look_up, look_outside).load()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Runs a pickle in which every name makes a record."""
+    """Runs a pickle that gets nothing but what it is handed."""
+
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        look_up: Callable[[str, str], Any],
+        look_outside: Callable[[Any], Any] | None,
+    ):
+        # Text of Python 2 holds raw bytes as well: each letter of latin-1 is one.
+        super().__init__(stream, encoding="latin-1")
+        self._look_up, self._look_outside = look_up, look_outside
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            # Bytes, as Python 3 writes them for Python 2.
-            return lambda text, encoding: _latin_bytes(text)
-        if (module, name) not in _ALLOWED:
+        found = self._look_up(module, name)
+        if found is None:
             raise ValueError(f"a pickle that asks for {module}.{name}, which is not allowed")
-        # A new class each time: a pickle may set attributes of what it was given.
-        base = dict if name == "OrderedDict" else _Record
-        return type(name, (base,), {"name": name})
+        return found
 
     def persistent_load(self, pid: Any) -> Any:
-        raise ValueError("a pickle that leans on another file")
+        if self._look_outside is None:
+            raise ValueError("a pickle that leans on another file")
+        return self._look_outside(pid)
+
+
+def stand_in(module: str, name: str) -> Any:
+    """What takes the place of a name that arrays are made of: an empty record; None for others."""
+    if (module, name) == ("_codecs", "encode"):
+        # Bytes, as Python 3 writes them for Python 2.
+        return lambda text, encoding: _latin_bytes(text)
+    if (module, name) not in _ALLOWED:
+        return None
+    return type(name, (dict if name == "OrderedDict" else Record,), {"name": name})
+
+
+def array_of(value: Any) -> NDArray | None:
+    """Makes the array that a record, a number or a list of numbers stands for; None for others.
+
+    Raises:
+      ValueError: when its sizes are not those of its bytes.
+    """
+    return _array(value, _MOST_DEPTH)
 
 
 def _latin_bytes(text: Any) -> bytes:
@@ -133,7 +178,7 @@ def _latin_bytes(text: Any) -> bytes:
     return text.encode("latin-1")
 
 
-def _object_in(record: _Record) -> Any:
+def _object_in(record: Record) -> Any:
     state = record.state
     is_one = isinstance(state, tuple) and isinstance(state[-1], list) and len(state[-1]) == 1
     return state[-1][0] if is_one else record
@@ -145,11 +190,14 @@ def _array(value: Any, depth: int) -> NDArray | None:
         return np.asarray(value)
     if isinstance(value, list | tuple) and value and all(_is_number(entry) for entry in value):
         return np.asarray(value)
-    if not isinstance(value, _Record) or not depth:
+    if not isinstance(value, Record) or not depth:
         return None
     if value.name == "_reconstruct" and isinstance(value.state, tuple) and len(value.state) == 5:
         _, shape, dtype, is_fortran, content = value.state
         return _shaped(content, dtype, shape, "F" if is_fortran else "C")
+    if value.name == "scalar" and len(value.args) == 2:
+        dtype, content = value.args
+        return _shaped(content, dtype, (), "C")
     if value.name == "_frombuffer" and len(value.args) == 4:
         content, dtype, shape, order = value.args
         return _shaped(content, dtype, shape, "F" if order == "F" else "C")
@@ -169,7 +217,7 @@ def _shaped(content: Any, dtype: Any, shape: Any, order: str) -> NDArray | None:
     kind = _dtype(dtype)
     if kind is None or isinstance(content, list):
         return None  # objects, or text
-    if isinstance(content, _Record) and content.name == "bytearray":
+    if isinstance(content, Record) and content.name == "bytearray":
         content = content.args[0]
     content = _latin_bytes(content)
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
@@ -181,7 +229,7 @@ def _shaped(content: Any, dtype: Any, shape: Any, order: str) -> NDArray | None:
 
 
 def _dtype(record: Any) -> np.dtype | None:
-    if not isinstance(record, _Record) or record.name != "dtype" or not record.args:
+    if not isinstance(record, Record) or record.name != "dtype" or not record.args:
         return None
     code = record.args[0]
     code = code.decode("latin-1") if isinstance(code, bytes) else code

@@ -63,13 +63,17 @@ def write_zip(path, instructions, blocks, root="archive/", compression=zipfile.Z
 
 
 def write_stream(path, instructions, blocks, itemsize=4, little_endian=True):
+    path.write_bytes(stream_bytes(instructions, blocks, itemsize, little_endian))
+
+
+def stream_bytes(instructions, blocks, itemsize=4, little_endian=True):
     system = {"protocol_version": 1001, "little_endian": little_endian}
     header = [0x1950A86A20F9469CFC6C, 1001, system]
     content = b"".join(pickle.dumps(value, 2) for value in header) + instructions
     content += pickle.dumps(list(blocks), 2)
     for block in blocks.values():
         content += struct.pack("<q", len(block) // itemsize) + block
-    path.write_bytes(content)
+    return content
 
 
 def program_of(arrays):
