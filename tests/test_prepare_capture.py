@@ -125,6 +125,9 @@ def test_photos_become_a_capture_and_the_way_back_is_told(photos, colmap):
     again = run(*arguments)
     assert again.returncode == 0 and len(colmap.calls) == 1  # nothing is done twice
     assert "going on with the 9 pictures of an earlier run" in again.stdout
+    assert run(*arguments, "--masks=none").returncode == 0
+    bare = capture_io.read_capture(out)
+    assert not bare.is_cut_out and set(bare.masks) == {None}
     other = run(*arguments, "--max_side=100")
     assert other.returncode == 2 and "max_side of 1600, found 100" in other.stderr
 
@@ -169,6 +172,8 @@ def test_blurred_frames_of_a_video_are_left_out(photos, colmap):
         ("--video=a.mp4 --images=b.jpg", "expected --video or --images, found both"),
         ("--video={here}/none.mp4", "expected a video file, found nothing at {here}/none.mp4"),
         ("--video={here}/photos/00.txt", "expected a video, found {here}/photos/00.txt: ffmpeg"),
+        ("--video={here}/cut.mp4", "expected a video, found {here}/cut.mp4: ffmpeg"),
+        ("--images={here}/broken", "expected an image, found {here}/broken/01.jpg"),
         ("--images={here}/photos/00.jpg,{here}/photos/01.jpg", "at least 3 photos, found 2"),
         ("--images={here}/photos --masks=me", "expected person, none or a folder in --masks"),
         ("--images={here}/photos --masks={here}/photos/no", "none or a folder in --masks, found"),
@@ -181,6 +186,9 @@ def test_blurred_frames_of_a_video_are_left_out(photos, colmap):
 )
 def test_bad_input_takes_one_line(photos, colmap, arguments, line):
     (photos / "photos" / "00.txt").write_text("no film")
+    shutil.copytree(photos / "photos", photos / "broken")
+    (photos / "broken" / "01.jpg").write_text("no photo")
+    (photos / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41")  # its first box
     (photos / "few").mkdir()
     (photos / "tall").mkdir()
     for i in range(NUM_PHOTOS):
@@ -189,6 +197,32 @@ def test_bad_input_takes_one_line(photos, colmap, arguments, line):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert line.format(here=photos) in done.stderr
     assert not colmap.calls
+
+
+def test_the_users_own_photos_and_masks_are_not_written_over(photos, colmap):
+    (photos / "photos").rename(photos / "images")
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    own, out = f"--images={photos / 'images'}", f"--out={photos}"
+    refused = run(own, out)
+    line = f"expected --out away from the photos that it is made of, found {photos / 'images'}\n"
+    assert refused.returncode == 2 and refused.stderr.endswith(line)
+    refused = run(own, f"--masks={photos / 'masks'}", out)
+    assert refused.returncode == 2 and "--out away from the masks" in refused.stderr
+    assert before == {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+
+
+def test_names_with_spaces_become_ones_without(photos, colmap):
+    colmap.registered = 0
+    for folder in ("photos", "masks"):
+        for path in (photos / folder).iterdir():
+            path.rename(path.with_name(f"my {path.name}"))
+    arguments = f"--images={photos / 'photos'}", f"--masks={photos / 'masks'}"
+    run(*arguments, f"--out={photos / 'out'}", "--matching=sequential")
+    names = [f"my_{i:02}.jpg" for i in range(NUM_PHOTOS)]
+    assert colmap.calls[0]["names"] == names
+    assert sorted(path.stem for path in (photos / "out" / "masks").iterdir()) == [
+        name[:-4] for name in names
+    ]
 
 
 def test_without_pycolmap_a_line_says_how_to_get_it(photos, monkeypatch):
