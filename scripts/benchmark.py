@@ -30,7 +30,7 @@ Suites:
           against nerfstudio's HashEncoding without CUDA and networks of the same widths. nerfstudio
           wants other packages than ours, so it has an environment of its own, of which
           --nerfstudio_python names the Python (`pip install --no-deps nerfstudio` beside torch,
-          jaxtyping and rich is enough). A step of the small preset's training, whole, with 16
+          jaxtyping, rich and viser is enough). A whole step of the small preset's training, with 16
           samples a ray, against the half second that it may take.
   prior   a step of score distillation with the small prior: the clip of a scene, its derivative to
           the stiffness, and the force of eight noises; against the second that a step may take. A

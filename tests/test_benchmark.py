@@ -121,8 +121,8 @@ def test_the_nerf_suite_measures_steps_beside_a_peer_that_starts_alike(monkeypat
     answers = iter([{}, {"milliseconds": 7.0, "loss": 1.1 * float(first)}, {"loss": 2.0}])
     monkeypatch.setattr(nerf_suite, "_peer", lambda *_: next(answers))
     alone = list(nerf_rows(suite))
-    assert [row.unit for row in alone] == ["ms", "CPU-ms", "CPU-ms"]
-    assert [row.peer_value for row in alone] == [None, None, 500.0]
+    assert [row.unit for row in alone] == ["ms", "CPU-ms", "CPU-ms", "CPU-ms"]
+    assert [row.peer_value for row in alone] == [None, None, 500.0, 500.0]
     assert all(row.ours > 0 for row in alone)
     assert next(row for row in nerf_rows(suite) if row.peer).peer_value == 7.0
     with pytest.raises(command.WorkFailed, match="first loss of nerfstudio within 20%"):

@@ -64,7 +64,7 @@ class Beams(NamedTuple):
 
 
 def nerf_rows(suite: NerfSuite) -> Iterator[Row]:
-    """Measures a step with tables of several sizes, and one of the small preset's training.
+    """Measures steps with tables of several sizes, of few samples, and of the small preset.
 
     Raises:
       WorkFailed: when the peer fails, or does something else.
@@ -72,6 +72,7 @@ def nerf_rows(suite: NerfSuite) -> Iterator[Row]:
     beams = draw_beams(suite)
     for log2_entries in suite.log2_entries:
         yield from _step_rows(beams, log2_entries, suite)
+    yield from _few_rows(beams, suite)
     yield from _training_rows(beams, suite)
 
 
@@ -109,9 +110,35 @@ def field_step(suite: NerfSuite, log2_entries: int) -> tuple[Callable, tuple]:
 
 
 def _step_rows(beams: Beams, log2_entries: int, suite: NerfSuite) -> list[Row]:
-    case = (
-        f"nerf, {suite.rays} x {suite.samples} samples, {suite.levels} tables of 2^{log2_entries}"
-    )
+    case = _case(log2_entries, suite)
+    first, each, loss = _timed(beams, log2_entries, suite)
+    peer = _peer(beams, log2_entries, suite)
+    theirs = peer.get("loss")
+    if theirs is not None and not abs(theirs / loss - 1) < _LOSS_TOLERANCE:
+        raise command.WorkFailed(
+            f"expected a first loss of nerfstudio within {_LOSS_TOLERANCE:.0%} of our "
+            f"{loss:.4g}, found {theirs:.4g}"
+        )
+    return [
+        Row(f"{case}, first call with compilation", first, "ms"),
+        against(f"{case}, a step", each, "CPU-ms", _PEER, peer.get("milliseconds")),
+    ]
+
+
+def _few_rows(beams: Beams, suite: NerfSuite) -> list[Row]:
+    few, log2_entries = dataclasses.replace(suite, samples=suite.few_samples), suite.log2_entries[0]
+    _, each, _ = _timed(beams, log2_entries, few)
+    case = _case(log2_entries, few)
+    return [against(f"{case}, a step", each, "CPU-ms", _FLOOR, _FLOOR_MS)]
+
+
+def _case(log2_entries: int, suite: NerfSuite) -> str:
+    size = f"{suite.rays} x {suite.samples} samples"
+    return f"nerf, {size}, {suite.levels} tables of 2^{log2_entries}"
+
+
+def _timed(beams: Beams, log2_entries: int, suite: NerfSuite) -> tuple[float, float, float]:
+    """Milliseconds of the first step, CPU-milliseconds of one, and the loss before the first."""
     step, state = field_step(suite, log2_entries)
     losses = []
 
@@ -121,20 +148,10 @@ def _step_rows(beams: Beams, log2_entries: int, suite: NerfSuite) -> list[Row]:
         losses.append(loss)
         return loss
 
-    with command.progress(case):
+    with command.progress(_case(log2_entries, suite)):
         first = milliseconds(go_on)
         each = median_milliseconds(go_on, suite.repeats, time.process_time)
-    peer = _peer(beams, log2_entries, suite)
-    theirs = peer.get("loss")
-    if theirs is not None and not abs(theirs / float(losses[0]) - 1) < _LOSS_TOLERANCE:
-        raise command.WorkFailed(
-            f"expected a first loss of nerfstudio within {_LOSS_TOLERANCE:.0%} of our "
-            f"{float(losses[0]):.4g}, found {theirs:.4g}"
-        )
-    return [
-        Row(f"{case}, first call with compilation", first, "ms"),
-        against(f"{case}, a step", each, "CPU-ms", _PEER, peer.get("milliseconds")),
-    ]
+    return first, each, float(losses[0])
 
 
 def _training_rows(beams: Beams, suite: NerfSuite) -> list[Row]:
