@@ -261,6 +261,7 @@ def test_a_capture_is_gone_on_with_where_it_was_stopped(number, tmp_path):
     frames = (rng.integers(0, 256, (480, 640, 3), np.uint8) for _ in range(48))
     video_io.write_video(tmp_path / "film.mp4", frames, 24)
     out, arguments = tmp_path / "out", (f"--video={tmp_path / 'film.mp4'}", "--frames=24")
+    arguments += ("--max_side=160",)
     table, images = out / "frames.json", out / "images"
     moments = [lambda: any(images.glob("*.jpg")), lambda: any(out.glob("colmap/*/database.db"))]
     for is_time in moments:
