@@ -174,6 +174,7 @@ def test_what_surrounds_a_subject_is_learnt_with_it(background):
     state, losses = learn(40, config, training, patches=1)
     assert losses[-5:].mean() < 0.85 * losses[0]
     start = init_state(jax.random.key(0), capture()[0], config).params["logit_appearance"]
+    assert np.std(start) > 0.05  # codes that are alike would stay so
     moved = np.abs(state.params["logit_appearance"] - start).max(1)
     assert (moved > 1e-3).all()  # each photo's code is learnt
     camera = capture()[0][0]

@@ -65,13 +65,20 @@ def test_a_cube_is_entered_and_left_where_it_is():
     np.testing.assert_allclose((far - near)[2:], 0.0)  # passed by, and behind
 
 
+def test_what_lies_behind_a_ray_is_not_on_it():
+    rays = Rays(np.array([[0.6, 0.0, 0.0], [3.0, 0.0, 0.0]]), np.array([[1.0, 0, 0], [1.0, 0, 0]]))
+    both = jax.jit(lambda rays: (volume.ray_sphere(rays), volume.ray_box(rays)))
+    for ends in both(rays):
+        np.testing.assert_allclose(ends, [[0.0, 0.0], [0.4, 0.0]], atol=1e-6)
+
+
 def test_an_endless_ray_is_even_at_first_and_smooth():
     spacing = Spacing(jnp.full(1, 0.1), jnp.full(1, jnp.inf), even=2.0)
     s = jnp.linspace(0.0, 1.0, 201)[None]
     t = np.asarray(volume.distances(spacing, s))[0]
     steps = np.diff(t)
     np.testing.assert_allclose(steps[:100], 0.02, rtol=1e-3)
-    assert t[0] == np.float32(0.1) and (steps > 0).all() and t[-1] > 1000
+    assert t[0] == np.float32(0.1) and (steps > 0).all() and 1000 < t[-1] < np.inf
     np.testing.assert_allclose(steps[100] / steps[99], 1.0, atol=0.03)
 
 
@@ -130,12 +137,26 @@ def test_what_was_met_on_the_way_is_kept():
     np.testing.assert_array_equal(seen.density.ravel()[np.array([5, 63])], [2.0, 4.0])
 
 
+def test_a_march_that_meets_little_looks_everywhere_and_beside_what_it_meets():
+    edges = np.array([[0.0, 0.1, 0.3, 0.6, 1.0]], np.float32)
+    grid = np.zeros((2, 4), np.float32)
+    grid[1, 1] = 50.0
+    weights = jax.jit(volume.grid_weights)
+    nothing, found = np.asarray(weights(grid, np.repeat(edges, 2, 0), np.repeat(edges, 2, 0)))
+    np.testing.assert_allclose(nothing / nothing.sum(), np.diff(edges)[0], rtol=1e-5)
+    assert (found > 0.1 * np.diff(edges)[0]).all()
+    assert found[1] == found.max() and found[2] > 0.4 * found[1] and found[3] < 0.2 * found[1]
+
+
 def test_cells_are_looked_at_where_they_are():
     grid = volume.init_grid(4, 0.0)
     index, x = jax.jit(volume.draw_cells, static_argnums=2)(jax.random.key(0), grid, 4000)
     assert len(np.unique(index)) == 64
     value = 1.0 + np.floor(4 * np.asarray(x)) @ [16.0, 4.0, 1.0]  # tells the cells apart
     seen = volume.update_grid(grid, index, np.float32(value), 0.5)
+    x, value = np.array(x), np.array(value)
+    x[:3] = [[1.0, 1.0, 1.0], [-0.1, 0.0, 0.3], [0.0, 1.2, 0.9]]  # outside is the border's
+    value[:3] = [64.0, 2.0, 16.0]
     np.testing.assert_array_equal(jax.jit(volume.look_up)(seen, x), value)
     np.testing.assert_array_equal(seen.density.ravel(), 1.0 + np.arange(64))
     once = volume.update_grid(seen, jnp.array([3]), jnp.array([1.0]), 0.5)

@@ -21,15 +21,24 @@ class Photos(NamedTuple):
     masks: list[np.ndarray | None]  # F of [H, W], or None where all counts
 
 
-def read_photos(folder: str, width: int | None) -> Capture:
+def read_photos(folder: str, width: int | None, is_cut_out: bool | None = None) -> Capture:
     """Reads the photos of a capture, and says what became of them.
 
+    Args:
+      folder: of the capture.
+      width: pixels; wider photos shrink to it.
+      is_cut_out: masks say what is there at all; None where the capture's files tell.
+
     Raises:
-      ValueError: as `capture_io.read_photos`.
+      ValueError: as `capture_io.read_photos`, or nothing is cut out as there are no masks.
     """
     listing = capture_io.list_capture(folder)
+    if is_cut_out is not None:
+        listing = listing._replace(is_cut_out=is_cut_out)
     with command.progress("photos", len(listing.photos)) as advance:
         capture = capture_io.read_photos(listing, width, advance)
+    if capture.is_cut_out and all(mask is None for mask in capture.masks):
+        raise ValueError(f"expected masks that cut the subject out, found none in {folder}")
     for note in capture.notes:
         command.say(note)
     if capture.left_out:
