@@ -20,7 +20,7 @@ from scripts.shell import metrics_io, training
 from scripts.shell.checkpoint_io import read_header
 
 SIZE = 24
-ARGUMENTS = ("--steps=60", "--rays=64", "--evaluate_every=25", "--frames=3", "--cut_out")
+ARGUMENTS = ("--steps=60", "--rays=64", "--evaluate_every=25", "--frames=3")
 
 
 def write_capture(folder, style, num_photos=9, **top):
@@ -144,6 +144,7 @@ BAD_INPUT = {  # name: arguments, what the line says
     "--styled of a photo": ("{plain} --styled={here}/two/images/00.png", "00.png, found none"),
     "--styled of a flight": ("{plain} --styled={here}/path.json", "a camera path without photos"),
     "--styled of two photos": ("{plain} --styled={here}/two", "expected at least 3 photos, found"),
+    "--styled cut out otherwise": ("{plain} --styled={here}/bare", "found {plain_folder} alone"),
 }
 
 
@@ -172,5 +173,5 @@ def test_bad_input_takes_one_line(captures, inputs, tmp_path, case):
     with mock.patch.object(training, "split_cpu"):  # this process has its devices
         done = commands.run("train_nerf", *arguments, f"--out={tmp_path / 'out'}")
     assert done.returncode == 2, done
-    assert line.format(here=inputs) in done.stderr
+    assert line.format(here=inputs, plain_folder=plain) in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()

@@ -10,7 +10,6 @@ from render.capture_io import Capture
 from scripts.shell import command
 
 _FEWEST = 3  # photos that tell a scene
-_WHITE = 0.97  # all of a photo's surroundings are brighter, where they were painted so
 
 
 class Photos(NamedTuple):
@@ -68,21 +67,6 @@ def split_photos(capture: Capture, hold_out: int) -> tuple[Photos, Photos]:
     return tuple(
         Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
     )
-
-
-def cut_out(photos: Photos) -> Photos:
-    """Lays what masks say is subject over white; photos that show white elsewhere are that already.
-
-    Raises:
-      ValueError: no photo has a mask.
-    """
-    if all(mask is None for mask in photos.masks):
-        raise ValueError("expected masks that cut the subject out, found none")
-    images = []
-    for image, mask in zip(photos.images, photos.masks, strict=True):
-        is_white = mask is None or np.min(image[mask < 0.01], initial=1.0) > _WHITE
-        images.append(image if is_white else image * mask[..., None] + (1.0 - mask[..., None]))
-    return photos._replace(images=images)
 
 
 def largest(photos: Photos) -> tuple[int, int]:
