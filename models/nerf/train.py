@@ -80,7 +80,7 @@ PRESETS = {
             bands=1,  # what turns faster with the view, few photos cannot teach
             occupancy=96,
         ),
-        NerfTraining(steps=1000),
+        NerfTraining(steps=800),
     ),
     "paper": Preset(NerfConfig(samples=48), NerfTraining(steps=20_000)),
 }
