@@ -32,6 +32,8 @@ NOT_RUN = {  # line: reason
     "minutes; has a test of its own",
     "python -m scripts.learn_material --splats=ball --scene=ball_bounce "
     "--prior=reference:film.mp4": "takes minutes; a trajectory's has a test of its own",
+    "python -m scripts.train_stylegan --people --preset=cpu --out=out/heads": "takes an hour; has "
+    "a test of its own",
     "make lint": "needs no running to be true",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py": "runs tests",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py -k momentum": "runs tests",

@@ -45,9 +45,9 @@ _GREY_SHARES = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0.65, 0.35)
 _GROUP_SHARES = (0.46, 0.24, 0.30)  # EUROPEAN, ASIAN, AFRICAN
 _MOST_TOWARDS_OTHERS = (0.4, 0.25, 0.62)  # share of the way to another group's skin
 _LASH_SHARES = ((3, 4, 3, 0.3), (6, 1, 1, 0))  # of women, of men
-_LIGHTEST_BROW = (0.10, 0.07, 0.05)
-_TONE_EDGES = (-1.35, -1.9, -2.5)  # mean of log(linear + 0.008)
-_AGE_EDGES = (0.12, 0.45)
+LIGHTEST_BROW = (0.10, 0.07, 0.05)
+TONE_EDGES = (-1.35, -1.9, -2.5)  # mean of log(linear + 0.008)
+AGE_EDGES = (0.12, 0.45)
 
 _IDENTITY_SD = 0.85  # of what traits do not say; the prior's tails look like caricatures
 _MIX_SKINS = 4
@@ -165,7 +165,7 @@ def _draw_traits(draws: Draws) -> _Traits:
         is_male=is_male,
         male=male,
         age=age,
-        age_group=jnp.sum(age > jnp.array(_AGE_EDGES)).astype(jnp.int32),
+        age_group=jnp.sum(age > jnp.array(AGE_EDGES)).astype(jnp.int32),
         group=group,
         values=jnp.concatenate([origin[1:], jnp.stack([male, age]), build]),
     )
@@ -192,7 +192,7 @@ def _draw_look(
         contrast=draws.uniform(0.8, 1.1),
         lip_tint=lip_tint,
         brow=brow,
-        brow_color=jnp.minimum(color * draws.uniform(0.45, 0.75), jnp.array(_LIGHTEST_BROW)),
+        brow_color=jnp.minimum(color * draws.uniform(0.45, 0.75), jnp.array(LIGHTEST_BROW)),
         lash=draws.choice(lashes),
         eye=eye,
         iris_gain=iris_gain,
@@ -206,7 +206,7 @@ def _draw_look(
         teeth=draws.uniform(0.85, 1.1),
     )
     return look, {
-        "tone": jnp.sum(jnp.mean(tone) < jnp.array(_TONE_EDGES)).astype(jnp.int32),
+        "tone": jnp.sum(jnp.mean(tone) < jnp.array(TONE_EDGES)).astype(jnp.int32),
         "hair_style": style,
         "hair_color": color_name,
         "eye_color": eye_color,
@@ -343,9 +343,9 @@ def sample_view(key: jax.Array, max_yaw: float = 1.1) -> View:
     tint = jnp.stack([1 + warm, jnp.ones(()), 1 - warm])
     directions = jnp.stack(
         [
-            _direction(draws.normal(0.7), draws.uniform(0.1, 0.95)),
-            _direction(draws.uniform(-1.6, 1.6), draws.uniform(-0.2, 0.6)),
-            _direction(jnp.pi + draws.uniform(-0.9, 0.9), draws.uniform(0.1, 0.8)),
+            light_direction(draws.normal(0.7), draws.uniform(0.1, 0.95)),
+            light_direction(draws.uniform(-1.6, 1.6), draws.uniform(-0.2, 0.6)),
+            light_direction(jnp.pi + draws.uniform(-0.9, 0.9), draws.uniform(0.1, 0.8)),
         ]
     )
     num_lights = draws.choice((0.3, 0.45, 0.25)) + 1
@@ -370,7 +370,8 @@ def sample_view(key: jax.Array, max_yaw: float = 1.1) -> View:
     )
 
 
-def _direction(azimuth: jax.Array, elevation: jax.Array) -> jax.Array:
+def light_direction(azimuth: jax.Array, elevation: jax.Array) -> jax.Array:
+    """Returns [3] unit, in the viewer's axes; azimuth zero comes from the viewer, radians."""
     flat = jnp.cos(elevation)
     return jnp.stack([jnp.sin(azimuth) * flat, jnp.sin(elevation), jnp.cos(azimuth) * flat])
 

@@ -1,0 +1,26 @@
+"""Trainings on several devices: pictures are laid over them, and XLA adds up the gradients."""
+
+import functools
+from typing import TypeVar
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_AXIS = "picture"
+
+Tree = TypeVar("Tree")
+
+
+def on_each_device(state: Tree) -> Tree:
+    """Lays a copy of a state on each device."""
+    return jax.device_put(state, NamedSharding(_all_devices(), PartitionSpec()))
+
+
+def over_devices(batch: Tree) -> Tree:
+    """Lays the pictures of a batch, the first axis of each leaf, over all devices."""
+    return jax.device_put(batch, NamedSharding(_all_devices(), PartitionSpec(_AXIS)))
+
+
+@functools.cache
+def _all_devices() -> Mesh:
+    return jax.make_mesh((jax.device_count(),), (_AXIS,), (AxisType.Auto,))

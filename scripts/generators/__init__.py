@@ -1,0 +1,1 @@
+"""Parts of `train_stylegan`: pictures to learn from, judgements, sheets."""
