@@ -98,7 +98,7 @@ def main() -> None:
     loop = LoopConfig(how.steps, evaluate_every=_EVALUATE_EVERY.value)
     with stopping.noted() as stop:
         run = training.train(
-            run, step, lambda number: draw_batch(learnt.rgb, number, how), evaluate, out, loop
+            run, step, lambda number: draw_pairs(learnt.rgb, number, how), evaluate, out, loop
         )
         path = out / "face_id.safetensors"
         facts = {
@@ -130,7 +130,7 @@ def _parts() -> tuple[slice, slice]:
     return slice(0, HELD_OUT), slice(HELD_OUT, None)
 
 
-def draw_batch(rgb: np.ndarray, number: int, how: FaceIdTraining) -> np.ndarray:
+def draw_pairs(rgb: np.ndarray, number: int, how: FaceIdTraining) -> np.ndarray:
     """Pictures [P, 2, S, S, 3] of a step: two of each of its people, moved, half of them mirrored.
 
     A function of the seed and the step alone.
@@ -150,7 +150,7 @@ def draw_batch(rgb: np.ndarray, number: int, how: FaceIdTraining) -> np.ndarray:
             top, left = rng.integers(2 * _SHIFT + 1, size=2)
             picture = picture[top : top + side, left : left + side]
             batch.append(picture[:, ::-1] if rng.random() < 0.5 else picture)
-    return judge.to_floats(np.stack(batch)).reshape(len(people), 2, side, side, 3)
+    return judge.as_floats(np.stack(batch)).reshape(len(people), 2, side, side, 3)
 
 
 def _beside_dlib(folder: pathlib.Path, face_id: FaceId) -> dict[str, float]:

@@ -31,11 +31,11 @@ def embed(params: Any, config: FaceIdConfig, rgb: np.ndarray) -> np.ndarray:
     for first in range(0, len(flat), _BATCH):
         part = flat[first : first + _BATCH]
         padded = np.pad(part, [(0, _BATCH - len(part))] + [(0, 0)] * 3)  # one size, one compilation
-        found.append(np.asarray(embed_faces(params, to_floats(padded), config))[: len(part)])
+        found.append(np.asarray(embed_faces(params, as_floats(padded), config))[: len(part)])
     return np.concatenate(found).reshape(*rgb.shape[:2], -1)
 
 
-def to_floats(rgb: np.ndarray) -> np.ndarray:
+def as_floats(rgb: np.ndarray) -> np.ndarray:
     """Returns pictures of bytes as floats in [0, 1]."""
     return rgb.astype(np.float32) / np.float32(255.0)
 
