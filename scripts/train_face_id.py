@@ -15,10 +15,10 @@ cosines say little of photos. Into --out go
   checkpoint.safetensors   what the same command goes on from
   pool/                 the drawn pictures, unless --pool says where
 
-Examples (the second makes what comes along, in half an hour on a core):
+Examples (the second makes what comes along, in twenty minutes on a core):
 
   python -m scripts.train_face_id --preset=ci --num_people=100 --out=out/first_look
-  python -m scripts.train_face_id --num_people=2500 --out=out/face_id
+  python -m scripts.train_face_id --out=out/face_id
 
 Scores are of held-out people: `auc` is the chance that two pictures of one person are more alike
 than two of two people, `d_prime` how far the means of both lie apart, in deviations; `_turned` asks
@@ -59,7 +59,7 @@ from scripts.shell.training import LoopConfig
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Length of the training.")
 _OUT = flags.DEFINE_string("out", "out/face_id", "Folder to write.")
 _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool by default.")
-_NUM_PEOPLE = flags.DEFINE_integer("num_people", 2500, "People to learn from.", 2)
+_NUM_PEOPLE = flags.DEFINE_integer("num_people", 2000, "People to learn from.", 2)
 _JUDGED = flags.DEFINE_integer("judged", 80, "Held-out people whom dlib judges, too.", 2, HELD_OUT)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the training; the preset's by default.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0)

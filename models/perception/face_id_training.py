@@ -45,7 +45,7 @@ class FaceIdTraining:
 
 PRESETS = {
     "ci": FaceIdTraining(steps=150),
-    "cpu": FaceIdTraining(steps=650),
+    "cpu": FaceIdTraining(steps=600),
     "gpu": FaceIdTraining(steps=6000, people=256, decay=0.998),
 }
 
