@@ -74,7 +74,8 @@ def test_people_are_those_of_their_number_and_dlib_knows_them_again(tmp_path, mo
     assert people.rgb.shape == (3, sightings_io.VIEWS, 160, 160, 3)
     again = sightings_io.make_people(tmp_path, 2, 0, 160)
     np.testing.assert_array_equal(again.rgb, people.rgb[:2])
-    assert (people.landmarks > 0).all() and (people.landmarks < 160).all()
+    inner = people.landmarks[:, :, 17:]  # a chin may touch the edge
+    assert (inner > 0).all() and (inner < 160).all()
     with pytest.raises(ValueError, match="expected 3 people in 4 pictures of 64 pixels"):
         (path,) = tmp_path.glob("*.npz")
         sightings_io._read_part(path, 64)
