@@ -112,7 +112,7 @@ def read_photos(
         raise ValueError(f"expected a width of at least one pixel, found {width}")
     photos = sorted(listing.photos, key=lambda photo: photo.name)
     left_out, kept, views = list(listing.left_out), [], []
-    for photo, view in zip(photos, _views(photos, width), strict=True):
+    for photo, view in zip(photos, _views(photos, width, listing.is_cut_out), strict=True):
         if isinstance(view, LeftOut):
             left_out.append(view)
         else:
@@ -225,12 +225,12 @@ def cameras_of(listing: Listing, size: tuple[int, int] | None = None) -> list[Ca
     return cameras
 
 
-def _views(photos: list[Photo], width: int | None) -> Iterator[View | LeftOut]:
+def _views(photos: list[Photo], width: int | None, is_cut_out: bool) -> Iterator[View | LeftOut]:
     """Yields a `View` of each photo in order, or why there is none."""
 
     def attempt(photo: Photo) -> View | LeftOut:
         try:
-            return read_view(photo, width)
+            return read_view(photo, width, is_cut_out)
         except ValueError as error:
             return LeftOut(photo.name, str(error))
 

@@ -9,8 +9,8 @@ Axes: R rays, S intervals of a ray, K bins of the coarse march, G cells along th
 patches of B x B pixels. Densities are per length, lengths in the scene's own unit. `s` in [0, 1]
 says how far along a ray a place is, by `Spacing`.
 
-Sources: Max 1995 (quadrature); Barron et al. 2022 (distortion, spacing); Mueller et al. 2022
-(grid); Niemeyer et al. 2022 (depth patches).
+Sources: Max 1995 (quadrature); Barron et al. 2022 (distortion, spacing, proposals); Mueller et al.
+2022 (grid); Niemeyer et al. 2022 (depth patches); Philip and Deschaintre 2023 (gradients near).
 """
 
 from typing import NamedTuple
@@ -22,7 +22,8 @@ from flax import struct
 from render.camera import Rays
 
 _TINY = 1e-10
-_FLOOR = 0.15  # share of the intervals that is laid where the grid says nothing
+_FLOOR = 0.15  # share of the intervals that is laid where nothing is known to be
+_BELIEVED = 0.7  # most that a cell of the grid is believed to dim a ray that passes, optical depth
 _EVEN = 0.5  # share of the bins of an unbounded ray that are of one length
 
 
@@ -84,11 +85,21 @@ def update_grid(
     return OccupancyGrid(seen.reshape(grid.density.shape))
 
 
+def see(grid: OccupancyGrid, x: jax.Array, density: jax.Array) -> OccupancyGrid:
+    """Takes in densities [...] that were met on the way at places [..., 3] of the unit cube."""
+    flat = grid.density.ravel().at[_cells(grid, x).ravel()].max(density.ravel())
+    return OccupancyGrid(flat.reshape(grid.density.shape))
+
+
 def look_up(grid: OccupancyGrid, x: jax.Array) -> jax.Array:
     """Returns the density [...] of the cells at places [..., 3] of the unit cube."""
+    return grid.density.ravel()[_cells(grid, x)]
+
+
+def _cells(grid: OccupancyGrid, x: jax.Array) -> jax.Array:
     size = grid.density.shape[0]
     cell = jnp.clip((x * size).astype(jnp.int32), 0, size - 1)
-    return grid.density.ravel()[(cell[..., 0] * size + cell[..., 1]) * size + cell[..., 2]]
+    return (cell[..., 0] * size + cell[..., 1]) * size + cell[..., 2]
 
 
 def distances(spacing: Spacing, s: jax.Array) -> jax.Array:
@@ -147,23 +158,31 @@ def stratified(key: jax.Array | None, num_rays: int, count: int) -> jax.Array:
 
 
 def grid_weights(grid_density: jax.Array, edges: jax.Array, t: jax.Array) -> jax.Array:
-    """Returns how many intervals each bin deserves [R, K], by what the grid holds there.
+    """Returns how many proposals each bin deserves [R, K], by what the grid holds there.
 
-    That is the light the bin would stop, and so that nothing is missed a little everywhere: the
-    grid is coarse, and knows a thin thing's largest density alone.
+    That is the light the bin would stop, and so that nothing is missed a little everywhere. A cell
+    that holds something may still let a ray by, so that no bin is believed to stop all of it.
 
     Args:
       grid_density: [R, K] in the bins.
       edges: [R, K + 1] in s.
       t: [R, K + 1] the distances there.
     """
-    weights = transmitted(grid_density, t)
-    # A cell's neighbour may hold what the cell just misses.
+    length = jnp.maximum(jnp.diff(t), _TINY)
+    return _shares(transmitted(jnp.minimum(grid_density, _BELIEVED / length), t), edges)
+
+
+def proposal_weights(density: jax.Array, edges: jax.Array, t: jax.Array) -> jax.Array:
+    """Returns how many samples each proposal deserves [R, K], by its density, as above."""
+    return _shares(transmitted(density, t), edges)
+
+
+def _shares(weights: jax.Array, edges: jax.Array) -> jax.Array:
+    # A bin's neighbour may hold what the bin just misses.
     ends = jnp.pad(weights, ((0, 0), (1, 1)))
     weights = jnp.maximum(weights, 0.5 * (ends[:, 2:] + ends[:, :-2]))
     total = jnp.sum(weights, -1, keepdims=True)
-    width = jnp.diff(edges)
-    return (1.0 - _FLOOR) * weights / jnp.maximum(total, 1e-3) + _FLOOR * width
+    return (1.0 - _FLOOR) * weights / jnp.maximum(total, 1e-3) + _FLOOR * jnp.diff(edges)
 
 
 def resample(key: jax.Array | None, edges: jax.Array, weights: jax.Array, count: int) -> jax.Array:
@@ -200,6 +219,22 @@ def transmitted(density: jax.Array, t: jax.Array) -> jax.Array:
     depth = density * jnp.diff(t)
     before = jnp.cumsum(depth, -1) - depth
     return jnp.exp(-before) * -jnp.expm1(-depth)
+
+
+def fade_near(values: jax.Array, t: jax.Array) -> jax.Array:
+    """Returns values of samples as they are, and lets those close to the camera learn slowly.
+
+    A place is met by the more rays of a photo the closer it is to its camera: what they teach it is
+    fog that no other photo sees. Gradients are multiplied by the square of the distance, up to a
+    distance of one length unit (Philip and Deschaintre 2023).
+
+    Args:
+      values: [R, S, ...] densities or colours.
+      t: [R, S + 1] distances of the intervals' edges.
+    """
+    share = jnp.minimum(midpoints(t) ** 2, 1.0)
+    share = share.reshape(*share.shape, *[1] * (values.ndim - 2))
+    return share * values + jax.lax.stop_gradient((1.0 - share) * values)
 
 
 def composite_samples(density: jax.Array, color: jax.Array, t: jax.Array) -> Composite:

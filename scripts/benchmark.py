@@ -8,6 +8,7 @@ Examples (two to five minutes each on one core; --num_faces and --repeats make t
   python -m scripts.benchmark --suite=prior --cores=2
   python -m scripts.benchmark --suite=stylegan
   python -m scripts.benchmark --suite=material --cores=2
+  python -m scripts.benchmark --suite=nerf --nerfstudio_python=nerfstudio/bin/python
   python -m scripts.benchmark --suite=all --cores=2
 
 Suites:
@@ -26,6 +27,12 @@ Suites:
           The time per thousand particles from 2,000 to 200,000 on one grid: the same for all if
           growth is linear, but for the grid's own time, a row too. A step with its share of the
           gradient through 32, against warp's tape, and the memory for it.
+  nerf    a step of a radiance field, 4096 rays of 64 samples, 16 tables of 2^16 and 2^19 entries,
+          against nerfstudio's HashEncoding without CUDA and networks of the same widths. nerfstudio
+          wants other packages than ours, so it has an environment of its own, of which
+          --nerfstudio_python names the Python (`pip install --no-deps nerfstudio` beside torch,
+          jaxtyping, rich and viser is enough). A whole step of the small preset's training, with 16
+          samples a ray, against the half second that it may take.
   prior   a step of score distillation with the small prior: the clip of a scene, its derivative to
           the stiffness, and the force of eight noises; against the second that a step may take. A
           step of the prior's training.
@@ -58,12 +65,13 @@ from scripts.benchmarks import measuring
 from scripts.benchmarks.fit_suite import FitSuite, fit_rows
 from scripts.benchmarks.material_suite import MaterialSuite, material_rows
 from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
+from scripts.benchmarks.nerf_suite import NerfSuite, nerf_rows
 from scripts.benchmarks.prior_suite import PriorSuite, prior_rows
 from scripts.benchmarks.splat_suite import SplatSuite, splat_rows
 from scripts.benchmarks.stylegan_suite import StyleganSuite, stylegan_rows
 from scripts.shell import command, stopping
 
-_SUITES = "fit", "splat", "mpm", "prior", "stylegan", "material", "all"
+_SUITES = "fit", "splat", "mpm", "nerf", "prior", "stylegan", "material", "all"
 _SUITE = flags.DEFINE_enum("suite", "all", _SUITES, "What to measure.")
 _CORES = flags.DEFINE_integer("cores", 1, "Cores to use, for all alike.", lower_bound=1)
 _MODEL = flags.DEFINE_string("model", FitSuite.model, "Morphable model: default, or a file.")
@@ -82,6 +90,9 @@ _REPEATS = flags.DEFINE_integer(
 )
 _SCENES = flags.DEFINE_integer(
     "scenes", MaterialSuite.scenes, "Held-out scenes whose stiffness is learnt.", lower_bound=1
+)
+_NERFSTUDIO = flags.DEFINE_string(
+    "nerfstudio_python", None, "Python that has nerfstudio; this one, if it has, by default."
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the faces, the noise, the scenes and the particles."
@@ -116,6 +127,9 @@ def _measured() -> Iterator[measuring.Row]:
         yield from splat_rows(SplatSuite(repeats=_REPEATS.value, seed=_SEED.value))
     if _SUITE.value in ("mpm", "all"):
         yield from mpm_rows(MpmSuite(repeats=_REPEATS.value, seed=_SEED.value))
+    if _SUITE.value in ("nerf", "all"):
+        peer = _NERFSTUDIO.value
+        yield from nerf_rows(NerfSuite(repeats=_REPEATS.value, peer_python=peer, seed=_SEED.value))
     if _SUITE.value in ("prior", "all"):
         yield from prior_rows(PriorSuite(_REPEATS.value, seed=_SEED.value))
     if _SUITE.value in ("stylegan", "all"):

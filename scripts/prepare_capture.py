@@ -30,6 +30,7 @@ Exit status: 0 done; 2 bad input; 1 poses of too few were found, or --minutes we
 stopped.
 """
 
+import os
 import pathlib
 import time
 from typing import Any
@@ -76,6 +77,8 @@ def main() -> None:
         network = masks_io.check_person_masks()
     elif _MASKS.value != _NO_MASKS and not pathlib.Path(_MASKS.value).is_dir():
         raise ValueError(f"expected person, none or a folder in --masks, found {_MASKS.value}")
+    if _MASKS.value != _NO_MASKS:
+        _check_apart(out / "masks", _MASKS.value, "masks")
     start = time.perf_counter()
     frames = _take_frames(out)
     if len(frames.kept) < _FEWEST:
@@ -114,6 +117,8 @@ def _take_frames(out: pathlib.Path) -> Frames:
         sources = list_files(_IMAGES.value, PHOTO_ENDINGS, "images")
         if len(sources) < _FEWEST:
             raise ValueError(f"expected at least {_FEWEST} photos, found {len(sources)}")
+        for source in sources:
+            _check_apart(out / "images", pathlib.Path(source).parent, "photos")
     settings = {"frames": _FRAMES.value, "max_side": _MAX_SIDE.value, "sources": sources}
     known = frames_io.known_frames(out, settings)
     if known is not None:
@@ -126,8 +131,15 @@ def _take_frames(out: pathlib.Path) -> Frames:
         return frames_io.take_photos(out, sources, settings, advance)
 
 
+def _check_apart(folder: pathlib.Path, theirs: str | os.PathLike, what: str) -> None:
+    """Sees that what a user brought is not written over by smaller copies of it."""
+    if folder.resolve() == pathlib.Path(theirs).resolve():
+        raise ValueError(f"expected --out away from the {what} that it is made of, found {folder}")
+
+
 def _write_masks(out: pathlib.Path, frames: Frames, network: pathlib.Path | None) -> None:
     if _MASKS.value == _NO_MASKS:
+        masks_io.remove_masks(out, frames.kept)
         return
     with command.progress("masks", len(frames.kept)) as advance:
         if network is None:
@@ -167,7 +179,7 @@ def _find_poses(out: pathlib.Path, frames: Frames) -> Poses:
 def _advice(poses: Poses, frames: Frames) -> list[str]:
     """Says what would help, the likeliest first; nothing where all is well."""
     total = len(frames.kept)
-    if poses.registered >= 0.95 * total:
+    if poses.registered >= max(0.95, _LEAST.value) * total:
         return []
     advice = []
     if poses.num_models > 1:

@@ -16,15 +16,16 @@ Examples (the first is what a laptop does in a few minutes):
 
   python -m scripts.train_nerf --capture=data/plush --width=252 --out=out/plush_nerf
   python -m scripts.train_nerf --capture=data/plush --preset=paper     # for a GPU
-  python -m scripts.train_nerf --capture=data/head --cut_out --out=out/head_nerf
-  python -m scripts.train_nerf --capture=data/head --styled=data/painted_head --cut_out
+  python -m scripts.train_nerf --capture=data/head --out=out/head_nerf
+  python -m scripts.train_nerf --capture=data/head --styled=data/painted_head
   python -m scripts.render --show=out/plush_nerf/nerf.safetensors --cameras=data/plush
 
 The field is as large as the world (--background=contraction). `sphere` gives what lies beyond the
 cameras a field of its own, `none` ends at a box around the subject. A mask (mask_path of
-nerfstudio, or masks/ beside images/) is white where a photo counts; with --cut_out it is white
-where the subject is, which is then learnt alone, over random backgrounds. Transparent photos are
-learnt over white.
+nerfstudio, or masks/ beside images/) is white where a photo counts. Where transforms.json says
+"masks_cut_out": true, as captures made here do, or with --cut_out, it is white where the subject
+is, which is then learnt alone, over random backgrounds; --nocut_out takes it for the first all the
+same. Transparent photos are learnt over white.
 
 --styled names a second capture of the same scene, restyled: the field learns both, the first as
 style 0, the second as style 1, and `render --style` mixes them. With --appearance each photo has a
@@ -70,14 +71,7 @@ from render.capture_io import Capture
 from render.image import contact_sheet
 from scripts.shell import command, nerf_views, perceptual, stopping, training
 from scripts.shell.film_io import write_film
-from scripts.shell.photos import (
-    Photos,
-    cut_out,
-    largest,
-    read_photos,
-    sizes_text,
-    split_photos,
-)
+from scripts.shell.photos import Photos, largest, read_photos, sizes_text, split_photos
 from scripts.shell.training import LoopConfig, Run
 
 _CAPTURE = flags.DEFINE_string("capture", None, "Folder of photos with cameras.", required=True)
@@ -91,9 +85,11 @@ _MINUTES = flags.DEFINE_float(
     "minutes", None, "End after so much learning, if steps take longer; rates follow it.", 0.01
 )
 _BACKGROUND = flags.DEFINE_enum(
-    "background", None, BACKGROUNDS, "What surrounds the subject; none with --cut_out."
+    "background", None, BACKGROUNDS, "What surrounds the subject; none of one that is cut out."
 )
-_CUT_OUT = flags.DEFINE_bool("cut_out", False, "Masks say what is subject; the rest is empty.")
+_CUT_OUT = flags.DEFINE_bool(
+    "cut_out", None, "Masks say what is subject, the rest is empty; as the capture says by default."
+)
 _APPEARANCE = flags.DEFINE_bool("appearance", False, "Each photo has a code of its own.")
 _DEPTH = flags.DEFINE_float("depth_weight", 0.0, "Of the smoothness of depth.", 0.0)
 _HOLD_OUT = flags.DEFINE_integer("hold_out", 8, "Judge by each n-th photo; 0 trains on all.", 0)
@@ -110,25 +106,24 @@ _FEWEST = 3  # photos, below which depth is anybody's guess
 def main() -> None:
     out = command.writable_folder(_OUT.value)
     training.split_cpu(max_devices=2)
-    captures = [read_photos(path, _WIDTH.value) for path in (_CAPTURE.value, _STYLED.value) if path]
+    captures = _read_captures()
+    is_cut_out = captures[0].is_cut_out
     parts = [split_photos(capture, _HOLD_OUT.value) for capture in captures]
     learnt = [photos for photos, _ in parts]
     held_out = {style: photos for style, (_, photos) in enumerate(parts) if photos.cameras}
-    if _CUT_OUT.value:
-        learnt = [cut_out(photos) for photos in learnt]
+    if is_cut_out:
         # All of a picture is judged: where nothing is, there has to be nothing.
-        whole = {style: cut_out(photos) for style, photos in held_out.items()}
-        held_out = {s: p._replace(masks=[None] * len(p.masks)) for s, p in whole.items()}
-    config, how = _chosen(learnt)
+        held_out = {s: p._replace(masks=[None] * len(p.masks)) for s, p in held_out.items()}
+    config, how = _chosen(learnt, is_cut_out)
     key = jax.random.key(_SEED.value)
     run = training.open_run(
-        out, _settings(config, how), lambda: init_state(key, _cameras(learnt), config)
+        out, _settings(config, how, is_cut_out), lambda: init_state(key, _cameras(learnt), config)
     )
     command.say(
         f"{config.num_photos} photos of {sizes_text(learnt[0])} to learn from, "
         f"{sum(len(photos.cameras) for photos in held_out.values())} held out"
     )
-    pixels = _gather(learnt)
+    pixels = _gather(learnt, is_cut_out)
     patches = _PATCHES if how.depth else 0
     step_of = compiled_step(config, how)
 
@@ -162,10 +157,23 @@ def main() -> None:
     training.check_learnt(run, loop, how.rays, len(pixels.sizes))
 
 
-def _chosen(learnt: list[Photos]) -> tuple[NerfConfig, NerfTraining]:
+def _read_captures() -> list[Capture]:
+    """The capture, and its restyled one: either of both the subject is cut out, or of none."""
+    folders = [folder for folder in (_CAPTURE.value, _STYLED.value) if folder]
+    captures = [read_photos(folder, _WIDTH.value, _CUT_OUT.value) for folder in folders]
+    are_cut_out = [capture.is_cut_out for capture in captures]
+    if any(are_cut_out) and not all(are_cut_out):
+        raise ValueError(
+            "expected --capture and --styled that are cut out alike, found "
+            f"{folders[are_cut_out.index(True)]} alone to be: --cut_out or --nocut_out tells"
+        )
+    return captures
+
+
+def _chosen(learnt: list[Photos], is_cut_out: bool) -> tuple[NerfConfig, NerfTraining]:
     """The preset, and what flags say otherwise."""
     config, how = PRESETS[_PRESET.value]
-    background = _BACKGROUND.value or ("none" if _CUT_OUT.value else config.background)
+    background = _BACKGROUND.value or ("none" if is_cut_out else config.background)
     for part in learnt:
         if len(part.cameras) < _FEWEST:
             raise ValueError(
@@ -173,7 +181,7 @@ def _chosen(learnt: list[Photos]) -> tuple[NerfConfig, NerfTraining]:
             )
     count = sum(len(part.cameras) for part in learnt)
     config = dataclasses.replace(config, background=background, num_photos=count)
-    is_random = _CUT_OUT.value or background != "none"
+    is_random = is_cut_out or background != "none"
     how = dataclasses.replace(
         how,
         styles=len(learnt),
@@ -196,10 +204,10 @@ def _cameras(learnt: list[Photos]) -> list:
     return [camera for photos in learnt for camera in photos.cameras]
 
 
-def _gather(learnt: list[Photos]) -> Pixels:
+def _gather(learnt: list[Photos], is_cut_out: bool) -> Pixels:
     joined = [list(itertools.chain(*parts)) for parts in zip(*learnt, strict=True)]
     styles = [style for style, photos in enumerate(learnt) for _ in photos.cameras]
-    return gather_pixels(*joined, styles, _CUT_OUT.value)
+    return gather_pixels(*joined, styles, is_cut_out)
 
 
 def _nerf(state: NerfState, config: NerfConfig, capture: Capture) -> Nerf:
@@ -252,7 +260,7 @@ def _report(
     }
 
 
-def _settings(config: NerfConfig, how: NerfTraining) -> dict[str, Any]:
+def _settings(config: NerfConfig, how: NerfTraining, is_cut_out: bool) -> dict[str, Any]:
     """All that the state after a number of steps depends on."""
     return {
         "capture": pathlib.Path(_CAPTURE.value).resolve(),
@@ -260,7 +268,7 @@ def _settings(config: NerfConfig, how: NerfTraining) -> dict[str, Any]:
         "width": _WIDTH.value,
         "minutes": _MINUTES.value,
         "hold_out": _HOLD_OUT.value,
-        "cut_out": _CUT_OUT.value,
+        "cut_out": is_cut_out,
         "seed": _SEED.value,
         "devices": jax.device_count(),
         "field": config,

@@ -50,7 +50,7 @@ from models.stylegan.config import DiscriminatorConfig, GeneratorConfig, channel
 from models.stylegan.devices import on_each_device, over_devices
 from models.stylegan.generator import Generator, init_generator
 from models.stylegan.regression import RegressionBatch, RegressionState
-from models.stylegan.stylegan_io import read_generator, write_generator
+from models.stylegan.stylegan_io import load_generator, write_generator
 from models.stylegan.train import PRESETS, StyleganPreset, StyleganState
 from recon.looks.latent_people import BLOCKS, LATENT_SIZE
 from render import files_io
@@ -61,7 +61,7 @@ from scripts.shell.training import LoopConfig, Run
 
 _PEOPLE = flags.DEFINE_bool("people", False, "Learn random people.")
 _IMAGES = flags.DEFINE_string("images", None, "Learn the pictures of this folder.")
-_START = flags.DEFINE_string("start", None, "Generator to go on from.")
+_START = flags.DEFINE_string("start", None, "Generator to go on from: a file, or heads.")
 _ADVERSARIAL = flags.DEFINE_bool(
     "adversarial", False, "With --people: teach --start by a discriminator, and its pictures."
 )
@@ -251,7 +251,7 @@ def _start(preset: StyleganPreset) -> Generator:
     """The generator that --start names, or a new one."""
     if not _START.value:
         return init_generator(jax.random.key(_SEED.value), preset.generator)
-    start = read_generator(pathlib.Path(_START.value))
+    start = load_generator(_START.value)
     if _PEOPLE.value and start.config.z_dim != LATENT_SIZE:
         raise ValueError(
             f"expected a generator of people, with z_dim {LATENT_SIZE}, found "

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from render.splat import splat
-from scripts.benchmarks import mpm_suite
+from scripts.benchmarks import measuring, mpm_suite, nerf_suite
 from scripts.benchmarks.mpm_suite import MpmSuite, mpm_rows
+from scripts.benchmarks.nerf_suite import NerfSuite, nerf_rows
 from scripts.benchmarks.splat_suite import SplatSuite, ball, splat_rows
 from scripts.benchmarks.stylegan_suite import StyleganSuite, stylegan_rows
 from scripts.shell import command
@@ -116,6 +117,28 @@ def test_a_peer_that_fails_says_why_and_one_that_is_missing_has_no_value(monkeyp
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(command.WorkFailed, match=r"time of absent, found .*absent_mpm"):
         mpm_suite._peer("absent", *CUBE, SMALL_MPM)
+    with pytest.raises(command.WorkFailed, match=r"time of absent, found .*nowhere/python"):
+        measuring.run_peer("absent", "absent_mpm", {}, np.zeros(3), "nowhere/python")
+
+
+@pytest.mark.slow
+def test_the_nerf_suite_measures_steps_beside_a_peer_that_starts_alike(monkeypatch):
+    suite = NerfSuite(
+        rays=64, samples=4, few_samples=4, levels=2, log2_entries=(8,), repeats=1, stretches=1
+    )
+    beams = nerf_suite.draw_beams(suite)
+    step, state = nerf_suite.field_step(suite, 8)
+    *state, first = step(*state, beams)
+    assert step(*state, beams)[2] < first  # it learns
+    answers = iter([{}, {"milliseconds": 7.0, "loss": 1.1 * float(first)}, {"loss": 2.0}])
+    monkeypatch.setattr(nerf_suite, "_peer", lambda *_: next(answers))
+    alone = list(nerf_rows(suite))
+    assert [row.unit for row in alone] == ["ms", "CPU-ms", "CPU-ms", "CPU-ms"]
+    assert [row.peer_value for row in alone] == [None, None, 500.0, 500.0]
+    assert all(row.ours > 0 for row in alone)
+    assert next(row for row in nerf_rows(suite) if row.peer).peer_value == 7.0
+    with pytest.raises(command.WorkFailed, match="first loss of nerfstudio within 20%"):
+        list(nerf_rows(suite))
 
 
 @pytest.mark.command

@@ -360,6 +360,25 @@ def test_what_a_mask_covers_does_not_bleed_into_its_neighbours(tmp_path, bend):
     np.testing.assert_array_equal(spoilt.masks[0], clean.masks[0])
 
 
+@pytest.mark.parametrize("is_white", [True, False])
+def test_what_is_cut_out_lies_over_white_at_its_soft_edge_too(tmp_path, is_white):
+    """Grey before white, or before whatever the photo shows beside it: a pixel is a mixture."""
+    share = np.random.default_rng(6).integers(0, 256, (HEIGHT, WIDTH)) / 255
+    share[:, :4], share[:, 4:8] = 0, 1
+    subject = share[..., None] * [100.0, 150, 200] + 255 * (1 - share[..., None])
+    around = subject if is_white else np.where(share[..., None] > 0, [100.0, 150, 200], PIXELS[0])
+    write_json_capture(tmp_path, masks_cut_out=True)
+    write_photos(tmp_path, [around.round().astype(np.uint8)])
+    write_photos(tmp_path, [(255 * share).round().astype(np.uint8)], lambda i: "masks/00.png")
+    capture = read_capture(tmp_path, WIDTH // 2)
+
+    def halved(values):
+        return values.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, -1).mean((1, 3))
+
+    np.testing.assert_allclose(capture.masks[0], halved(share)[..., 0], atol=1e-6)
+    np.testing.assert_allclose(capture.images[0], halved(subject) / 255, atol=2e-3)
+
+
 @pytest.mark.parametrize("white, width, height", [(255, 12, 9), (1, 24, 18), (65535, 24, 18)])
 def test_masks_of_ones_of_16_bits_and_of_a_smaller_copy_are_taken(tmp_path, white, width, height):
     write_json_capture(tmp_path)
@@ -434,10 +453,12 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, changes, message):
         ({"transform_matrix": scaled(np.nan)}, "expected finite numbers"),
         ({"camera_model": "THIN_PRISM_FISHEYE", "p1": 0.1}, "no p1 of a THIN_PRISM_FISHEYE lens"),
         ({"k1": -50.0}, "one that bends photos away"),
+        ({"mask_path": "wide.png"}, r"expected \(24, 18\) pixels, found \(24, 19\) in .*wide"),
     ],
 )
 def test_one_bad_photo_is_left_out_with_its_reason(tmp_path, changes, reason):
     write_json_capture(tmp_path, **change_frame(**changes))  # the last photo
+    Image.new("L", (24, 19), 255).save(tmp_path / "wide.png")
     capture = read_capture(tmp_path)
     assert capture.names == [name_of(i) for i in range(NUM_PHOTOS - 1)]
     ((name, found),) = capture.left_out

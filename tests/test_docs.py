@@ -34,6 +34,8 @@ NOT_RUN = {  # line: reason
     "--prior=reference:film.mp4": "takes minutes; a trajectory's has a test of its own",
     "python -m scripts.train_stylegan --people --preset=cpu --out=out/heads": "takes an hour; has "
     "a test of its own",
+    "python -m scripts.import_stylegan --network=ffhq.pkl --out=out/ffhq": "the reader's own file; "
+    "has a test of its own",
     "make lint": "needs no running to be true",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py": "runs tests",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py -k momentum": "runs tests",

@@ -1,5 +1,7 @@
 """The field against its layers written out, and against itself in chunks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +90,33 @@ def test_chunks_change_nothing(monkeypatch):
     monkeypatch.setattr(field, "_CHUNK", SAMPLES)  # a ray at a time
     for a, b in zip(jax.tree.leaves(both()), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
+
+
+def test_what_is_far_too_dense_stays_finite_and_learns_to_be_less_so():
+    params, (x, _, codes) = random_params(SMALL), inputs()
+
+    def total(bias):
+        layers = params["near"]["decoder"]["params"]
+        out = layers["density_out"] | {"bias": layers["density_out"]["bias"].at[0].set(bias)}
+        decoder = {"params": layers | {"density_out": out}}
+        near = params["near"] | {"decoder": decoder}
+        return jnp.sum(density_at(params | {"near": near}, x, codes, SMALL))
+
+    params = jax.tree.map(jnp.asarray, params)
+    value, slope = jax.jit(jax.value_and_grad(total))(500.0)
+    np.testing.assert_allclose(value, RAYS * SAMPLES * np.exp(11.0), rtol=1e-4)
+    np.testing.assert_allclose(slope, value, rtol=1e-4)
+
+
+def test_appearance_may_be_kept_out_of_density():
+    config = dataclasses.replace(SMALL, appearance_in_density=False)
+    params, (x, _, codes) = random_params(config), inputs()
+    density = jax.jit(density_at, static_argnums=3)
+    found = [
+        density(params, x, codes._replace(appearance=codes.appearance * share), config)
+        for share in (1.0, 0.0)
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 def test_an_unknown_photo_is_seen_in_the_mean_of_all():

@@ -8,7 +8,7 @@ import pytest
 
 from models.nerf.hashgrid import HashGridConfig, encode, init_table, level_scales
 
-SMALL = HashGridConfig(levels=4, features=2, log2_entries=10, coarsest=4, finest=33)
+SMALL = HashGridConfig(levels=4, features=2, log2_entries=9, coarsest=4, finest=32)
 
 
 def looped(table, positions, config):
@@ -38,8 +38,8 @@ def looped(table, positions, config):
 def test_value_and_gradient_equal_those_of_a_loop(x64):
     positions = np.random.default_rng(0).random((30, 3))
     positions[0], positions[1] = 0.0, 1.0
-    table = np.random.default_rng(1).normal(size=(4, 2**10, 2))
-    assert list(level_scales(SMALL)[1]) == [4, 9, 17, 33]  # the last two are hashed
+    table = np.random.default_rng(1).normal(size=(4, 2**9, 2))
+    assert list(level_scales(SMALL)[1]) == [4, 8, 16, 32]  # the second just fits, then hashed
     n, level, feature = np.ogrid[:30, :4, :2]
     cotangent = (1.0 + n + level + feature).reshape(30, -1)
     values, pull = jax.vjp(lambda t, x: encode(t, x, SMALL), table, positions)
@@ -58,10 +58,19 @@ def test_value_and_gradient_equal_those_of_a_loop(x64):
 def test_single_precision_is_as_good_as_its_digits():
     positions = np.random.default_rng(0).random((30, 3), np.float32)
     table = np.asarray(init_table(jax.random.key(0), SMALL)) * 1e4  # at most one
+    positions[0] = [1.5, -0.2, 0.4]  # outside counts as the border
     values = encode(table, positions, SMALL)
-    expected, _ = looped(table.astype(np.float64), positions.astype(np.float64), SMALL)
+    expected, _ = looped(table.astype(np.float64), np.clip(positions, 0, 1).astype(float), SMALL)
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, expected, atol=3e-6)
+
+
+def test_levels_go_from_the_coarsest_to_the_finest():
+    for coarsest, finest, levels in ((16, 2048, 16), (16, 128, 3), (4, 33, 4), (16, 16, 1)):
+        sides = level_scales(HashGridConfig(levels, 2, 9, coarsest, finest))[1]
+        assert (sides[0], sides[-1], len(sides)) == (coarsest, finest, levels)
+    table = init_table(jax.random.key(0), HashGridConfig(levels=2, log2_entries=9))
+    assert 0.9e-4 < np.abs(table).max() <= 1e-4 and abs(np.mean(table)) < 1e-5
 
 
 @pytest.mark.parametrize("axis", range(3))

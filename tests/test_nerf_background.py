@@ -33,3 +33,5 @@ def test_inverted_points_lie_on_their_rays_and_balls(x64):
     np.testing.assert_allclose(inverted_points(rays, inverse), expected, atol=1e-9)
     endless = inverted_points(rays, jnp.zeros((20, 1)))[:, 0]
     np.testing.assert_allclose(endless, 2.0 * directions, atol=1e-12)
+    farthest = np.asarray(inverted_distances(rays, jnp.zeros((20, 1))))
+    assert (1e3 < farthest).all() and np.isfinite(farthest).all()

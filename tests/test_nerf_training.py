@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -116,9 +117,12 @@ def test_styles_are_compared_at_the_same_samples(learnt):
     @jax.jit
     def densities(style):
         inside = to_field(state.box, rays)
-        samples = place_samples(jax.random.key(0), inside, state.grid, 8, CONFIG)
-        codes = codes_of(state.params, np.ones(num, np.float32) * style)
-        return render_samples(state.params, inside, samples, codes, CONFIG).density
+        first, other = (codes_of(state.params, np.full(num, s, np.float32)) for s in (0, 1))
+        places = place_samples(
+            jax.random.key(0), state.params, inside, state.grid, first, 8, CONFIG
+        )
+        codes = jax.tree.map(lambda a, b: jnp.where(style, b, a), first, other)
+        return render_samples(state.params, inside, places, codes, CONFIG).density
 
     plain, styled = densities(0.0), densities(1.0)
     assert plain.shape == (num, 8) and not np.array_equal(plain, styled)
@@ -170,6 +174,7 @@ def test_what_surrounds_a_subject_is_learnt_with_it(background):
     state, losses = learn(40, config, training, patches=1)
     assert losses[-5:].mean() < 0.85 * losses[0]
     start = init_state(jax.random.key(0), capture()[0], config).params["logit_appearance"]
+    assert np.std(start) > 0.05  # codes that are alike would stay so
     moved = np.abs(state.params["logit_appearance"] - start).max(1)
     assert (moved > 1e-3).all()  # each photo's code is learnt
     camera = capture()[0][0]

@@ -12,7 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 from scipy import ndimage
-from small_captures import colmap_parts, write_colmap_text
+from small_captures import POINTS, colmap_parts, write_colmap_text
 
 from render import capture_io, image_io, rasterize, video_io
 from render.camera import orbit
@@ -22,6 +22,7 @@ from render.mesh import Mesh
 from scripts.capturing import masks_io, poses_io
 from scripts.capturing.frames_io import Frame
 from scripts.capturing.poses_io import ring_pairs
+from scripts.shell import command
 from scripts.shell.downloads_io import cache_folder
 
 run = functools.partial(commands.run, "prepare_capture")
@@ -85,12 +86,13 @@ def colmap(monkeypatch, tmp_path_factory):
             shutil.copytree(truth / "sparse" / "0", work / "model", dirs_exist_ok=True)
             table = work / "model" / "images.txt"
             table.write_text(table.read_text().replace(".png", ".jpg"))
-        names = [f"{i:02}.jpg" for i in range(stand_in.registered)]
+        count = stand_in.registered if len(calls) == 1 else stand_in.then or stand_in.registered
+        names = [f"{i:02}.jpg" for i in range(count)]
         found = {"names": names, "num_points": 3, "num_models": 1}
         table = work / "result.json"
         table.write_text(json.dumps(found | {"reprojection_error_px": 0.5}))
 
-    stand_in.registered = NUM_PHOTOS
+    stand_in.registered, stand_in.then = NUM_PHOTOS, None
     stand_in.calls = calls
     monkeypatch.setattr(poses_io, "_run", stand_in)
     monkeypatch.setattr(poses_io, "check_installed", lambda: None)
@@ -119,18 +121,22 @@ def test_photos_become_a_capture_and_the_way_back_is_told(photos, colmap):
     for camera, there in zip(raw.cameras, capture.cameras, strict=True):
         np.testing.assert_allclose(way.camera(camera).rotation, there.rotation, atol=1e-5)
         np.testing.assert_allclose(way.camera(camera).translation, there.translation, atol=1e-5)
+    np.testing.assert_allclose(capture.points, way.points(POINTS), atol=1e-5)
     report = json.loads((out / "report.json").read_text())
     assert report["registered_share"] == 1 and report["advice"] == []
 
     again = run(*arguments)
     assert again.returncode == 0 and len(colmap.calls) == 1  # nothing is done twice
     assert "going on with the 9 pictures of an earlier run" in again.stdout
+    assert run(*arguments, "--masks=none").returncode == 0
+    bare = capture_io.read_capture(out)
+    assert not bare.is_cut_out and set(bare.masks) == {None}
     other = run(*arguments, "--max_side=100")
     assert other.returncode == 2 and "max_side of 1600, found 100" in other.stderr
 
 
 def test_too_few_poses_are_a_loud_failure(photos, colmap):
-    colmap.registered = 2
+    colmap.registered, colmap.then = 2, 1  # the better one counts
     out = photos / "out"
     done = run(f"--images={photos / 'photos'}", f"--out={out}")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
@@ -140,7 +146,8 @@ def test_too_few_poses_are_a_loud_failure(photos, colmap):
     report = json.loads((out / "report.json").read_text())
     assert report["registered"] == 2 and report["num_left_out"] == 7
     assert report["left_out"][0] == {"name": "02.jpg", "reason": "no pose found"}
-    colmap.registered = 0
+    assert report["camera_model"] == "SIMPLE_PINHOLE"
+    colmap.registered = colmap.then = 0
     none = run(f"--images={photos / 'photos'}", f"--out={photos / 'none'}", "--least=0")
     assert none.returncode == 1 and "found 0 (0%)" in none.stderr
 
@@ -169,6 +176,8 @@ def test_blurred_frames_of_a_video_are_left_out(photos, colmap):
         ("--video=a.mp4 --images=b.jpg", "expected --video or --images, found both"),
         ("--video={here}/none.mp4", "expected a video file, found nothing at {here}/none.mp4"),
         ("--video={here}/photos/00.txt", "expected a video, found {here}/photos/00.txt: ffmpeg"),
+        ("--video={here}/cut.mp4", "expected a video, found {here}/cut.mp4: ffmpeg"),
+        ("--images={here}/broken", "expected an image, found {here}/broken/01.jpg"),
         ("--images={here}/photos/00.jpg,{here}/photos/01.jpg", "at least 3 photos, found 2"),
         ("--images={here}/photos --masks=me", "expected person, none or a folder in --masks"),
         ("--images={here}/photos --masks={here}/photos/no", "none or a folder in --masks, found"),
@@ -181,6 +190,9 @@ def test_blurred_frames_of_a_video_are_left_out(photos, colmap):
 )
 def test_bad_input_takes_one_line(photos, colmap, arguments, line):
     (photos / "photos" / "00.txt").write_text("no film")
+    shutil.copytree(photos / "photos", photos / "broken")
+    (photos / "broken" / "01.jpg").write_text("no photo")
+    (photos / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41")  # its first box
     (photos / "few").mkdir()
     (photos / "tall").mkdir()
     for i in range(NUM_PHOTOS):
@@ -189,6 +201,79 @@ def test_bad_input_takes_one_line(photos, colmap, arguments, line):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert line.format(here=photos) in done.stderr
     assert not colmap.calls
+
+
+def test_the_users_own_photos_and_masks_are_not_written_over(photos, colmap):
+    (photos / "photos").rename(photos / "images")
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    own, out = f"--images={photos / 'images'}", f"--out={photos}"
+    refused = run(own, out)
+    line = f"expected --out away from the photos that it is made of, found {photos / 'images'}\n"
+    assert refused.returncode == 2 and refused.stderr.endswith(line)
+    refused = run(own, f"--masks={photos / 'masks'}", out)
+    assert refused.returncode == 2 and "--out away from the masks" in refused.stderr
+    assert before == {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+
+
+def test_names_with_spaces_become_ones_without(photos, colmap):
+    colmap.registered = 0
+    for folder in ("photos", "masks"):
+        for path in (photos / folder).iterdir():
+            path.rename(path.with_name(f"my {path.name}"))
+    arguments = f"--images={photos / 'photos'}", f"--masks={photos / 'masks'}"
+    out = f"--out={photos / 'out'}"
+    run(*arguments, out, "--matching=sequential")
+    names = [f"my_{i:02}.jpg" for i in range(NUM_PHOTOS)]
+    assert colmap.calls[0]["names"] == names and colmap.calls[0]["is_one_camera"]
+    assert sorted(path.stem for path in (photos / "out" / "masks").iterdir()) == [
+        name[:-4] for name in names
+    ]
+
+
+def test_masks_get_the_size_of_their_pictures(photos):
+    frame = Frame("00.jpg", "00.jpg", 1.0, SIZE[0] // 2, SIZE[1] // 2)
+    masks_io.write_own_masks(photos / "out", [frame], photos / "masks", lambda: None)
+    mask = np.asarray(Image.open(photos / "out" / "masks" / "00.png")) / 255
+    assert mask.shape == (9, 12) and mask.sum() == pytest.approx(8 * 15 / 4, abs=0.1)
+
+
+def test_pictures_that_are_gone_are_taken_again(photos, colmap):
+    colmap.registered = 0
+    Image.fromarray(noise(24, 18)).save(photos / "photos" / "08.jpg")  # upright
+    arguments = f"--images={photos / 'photos'}", f"--out={photos / 'out'}"
+    run(*arguments)
+    assert not colmap.calls[0]["is_one_camera"]
+    (photos / "out" / "images" / "03.jpg").unlink()
+    assert "going on" not in run(*arguments).stdout
+    assert len(list((photos / "out" / "images").iterdir())) == NUM_PHOTOS
+
+
+def test_a_lens_that_bends_is_told(tmp_path):
+    write_colmap_text(tmp_path / "found", f"SIMPLE_RADIAL {SIZE[0]} {SIZE[1]} 30 12 9 0.05")
+    (tmp_path / "found" / "sparse" / "0").rename(tmp_path / "model")
+    attempt = poses_io.Attempt("SIMPLE_RADIAL", "exhaustive")
+    names = [f"{i:02}.png" for i in range(NUM_PHOTOS)]
+    poses = poses_io.Poses(attempt, tmp_path, names, 3, 1, 0.5)
+    poses_io.write_capture(tmp_path / "out", poses, has_masks=False)
+    data = json.loads((tmp_path / "out" / "transforms.json").read_text())
+    found = [data[name] for name in ("camera_model", "k1", "k2", "p1", "p2", "fl_x")]
+    assert found == ["OPENCV", 0.05, 0, 0, 0, 30] and "masks_cut_out" not in data
+
+
+def test_a_worker_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
+    worker = tmp_path / "worker.py"
+    monkeypatch.setattr(poses_io, "_WORKER", worker)
+    (tmp_path / "result.json").write_text("{}")  # of a run before it
+    worker.write_text("print('first'); raise SystemExit('no room\\n    @   0x7f stack')")
+    with pytest.raises(command.WorkFailed, match="pycolmap failed with status 1: no room"):
+        poses_io._run(tmp_path, 60.0)
+    (tmp_path / "result.json").unlink()
+    worker.write_text("")
+    with pytest.raises(command.WorkFailed, match="pycolmap failed with status 0: it said nothing"):
+        poses_io._run(tmp_path, 60.0)
+    worker.write_text("import sys; sys.stdin.read()")  # waits for as long as it is waited for
+    with pytest.raises(command.WorkFailed, match="as --minutes were over"):
+        poses_io._run(tmp_path, 0.0)
 
 
 def test_without_pycolmap_a_line_says_how_to_get_it(photos, monkeypatch):

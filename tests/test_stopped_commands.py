@@ -4,6 +4,7 @@ Ctrl-C goes to the whole group of processes, as a terminal sends it; SIGTERM to 
 """
 
 import csv
+import importlib.util
 import json
 import os
 import random
@@ -250,3 +251,34 @@ def test_the_next_run_removes_what_killed_ones_left(case, inputs, lasts, tmp_pat
     for path in out.rglob("*"):
         if path.is_file():
             read(path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="wants the extra sfm")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_capture_is_gone_on_with_where_it_was_stopped(number, tmp_path):
+    """Stopped among its frames and then within COLMAP, which finds nothing in noise."""
+    rng = np.random.default_rng(0)
+    frames = (rng.integers(0, 256, (480, 640, 3), np.uint8) for _ in range(48))
+    video_io.write_video(tmp_path / "film.mp4", frames, 24)
+    out, arguments = tmp_path / "out", (f"--video={tmp_path / 'film.mp4'}", "--frames=24")
+    arguments += ("--max_side=160",)
+    table, images = out / "frames.json", out / "images"
+    moments = [lambda: any(images.glob("*.jpg")), lambda: any(out.glob("colmap/*/database.db"))]
+    for is_time in moments:
+        with commands.start("prepare_capture", *arguments, f"--out={out}") as work:
+            while work.poll() is None and not is_time():
+                time.sleep(0.01)
+            work.send_signal(number)
+            _, line = work.communicate(timeout=commands.SECONDS)
+        assert work.returncode == (-9 if number == signal.SIGKILL else 128 + number), line
+        assert table.exists() == (is_time is moments[1])
+        if number != signal.SIGKILL:
+            assert len(line.splitlines()) == 1 and line.startswith("prepare_capture: stopped; ")
+            assert not list(out.rglob(".*"))
+    taken = {path.name: path.stat().st_mtime_ns for path in images.iterdir()}
+    done = commands.run_alone("prepare_capture", *arguments, f"--out={out}")
+    assert done.returncode == 1 and "found 0 (0%)" in done.stderr, done.stderr
+    assert "going on with the 24 pictures of an earlier run" in done.stdout
+    assert {path.name: path.stat().st_mtime_ns for path in images.iterdir()} == taken
+    assert not list(out.rglob(".*")) and not (out / "transforms.json").exists()
+    read(out / "report.json")

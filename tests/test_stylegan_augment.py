@@ -6,7 +6,14 @@ from models.stylegan.augment import AugmentConfig, adapted_probability, augment,
 
 IMAGES = np.random.default_rng(0).normal(size=(40, 8, 12, 3)).astype(np.float32)
 KEY = jax.random.key(0)
-CHANGED = jax.jit(lambda probability: augment(KEY, IMAGES, probability, AugmentConfig()))
+
+
+@jax.jit
+def changed(probability):
+    """Changed pictures, and what was drawn for them: changes [5, N], numbers [7, N]."""
+    which, how = jax.random.split(KEY)
+    drawn = jax.random.uniform(which, (5, 40)) < probability, jax.random.uniform(how, (7, 40))
+    return augment(KEY, IMAGES, probability, AugmentConfig()), drawn
 
 
 def changed_twin(image, is_changed, drawn):
@@ -35,18 +42,15 @@ def changed_twin(image, is_changed, drawn):
 
 
 def test_each_picture_has_changes_of_its_own():
-    which, how = jax.random.split(KEY)
-    is_changed = np.asarray(jax.random.uniform(which, (5, 40)) < 0.5)
-    drawn = np.asarray(jax.random.uniform(how, (7, 40)), np.float64)
-    found = CHANGED(0.5)
+    found, (is_changed, drawn) = jax.device_get(changed(0.5))
     for n, image in enumerate(IMAGES):
-        expected = changed_twin(image, is_changed[:, n], drawn[:, n])
+        expected = changed_twin(image, is_changed[:, n], np.float64(drawn[:, n]))
         np.testing.assert_allclose(found[n], expected, atol=1e-5)
 
 
 def test_no_probability_no_change():
-    np.testing.assert_array_equal(CHANGED(0.0), IMAGES)
-    assert np.all(np.any(CHANGED(1.0) != IMAGES, (1, 2, 3)))
+    np.testing.assert_array_equal(changed(0.0)[0], IMAGES)
+    assert np.all(np.any(changed(1.0)[0] != IMAGES, (1, 2, 3)))
 
 
 def test_pictures_are_moved_by_whole_pixels_and_zeros_come_in():

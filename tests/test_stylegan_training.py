@@ -28,7 +28,7 @@ from models.stylegan.train import PRESETS, StyleganTraining
 SIZE = 8  # of latents
 CONFIG = GeneratorConfig(16, (8, 8, 8), z_dim=SIZE, w_dim=SIZE, mapping_layers=2)
 CRITIC = DiscriminatorConfig(16, (8, 8, 8))
-TRAINING = RegressionTraining((Stage(8, 30, 8, 2e-2), Stage(16, 50, 8, 2e-2)))
+TRAINING = RegressionTraining((Stage(8, 30, 8, 2e-2), Stage(16, 50, 8, 2e-2)), decay=0.9)
 
 
 def batch(number, count=8, resolution=16):
@@ -115,7 +115,7 @@ def test_regression_learns_pictures_that_it_has_not_seen_and_holds_the_mapping()
     ws = map_latents(generator.params, generator.buffers, new.z, None, CONFIG)
     made = synthesize(generator.params, ws, None, CONFIG)
     mean = batch(0, 500).images.mean(0)
-    assert np.mean((made - new.images) ** 2) < 0.5 * np.mean((mean - new.images) ** 2)
+    assert np.mean((made - new.images) ** 2) < 0.6 * np.mean((mean - new.images) ** 2)
     np.testing.assert_allclose(generator.buffers["w_avg"], 2.5, atol=0.2)
 
 

@@ -1,6 +1,7 @@
 """The command as its users meet it, on a ball of which a few small photos are enough."""
 
 import json
+import shutil
 import signal
 import time
 from unittest import mock
@@ -19,10 +20,10 @@ from scripts.shell import metrics_io, training
 from scripts.shell.checkpoint_io import read_header
 
 SIZE = 24
-ARGUMENTS = ("--steps=60", "--rays=64", "--evaluate_every=25", "--frames=3", "--cut_out")
+ARGUMENTS = ("--steps=60", "--rays=64", "--evaluate_every=25", "--frames=3")
 
 
-def write_capture(folder, style, num_photos=9):
+def write_capture(folder, style, num_photos=9, **top):
     cameras = orbit(np.zeros(3), 1.4, num_photos, SIZE, SIZE, elevation_degrees=20.0)
     names = [f"images/{i:02d}.png" for i in range(num_photos)]
     for camera, name in zip(cameras, names, strict=True):
@@ -31,7 +32,8 @@ def write_capture(folder, style, num_photos=9):
         mask = folder / name.replace("images", "masks")
         mask.parent.mkdir(exist_ok=True)
         Image.fromarray(np.uint8(255 * is_hit)).save(mask)
-    capture_io.write_transforms(folder / "transforms.json", cameras, names)
+    top = {"masks_cut_out": True} | top
+    capture_io.write_transforms(folder / "transforms.json", cameras, names, top=top)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,15 @@ def test_training_writes_a_field_a_film_and_scores(trained):
 
 
 @pytest.mark.slow
+def test_the_paper_s_size_takes_its_steps_too(captures, tmp_path):
+    arguments = "--preset=paper", "--steps=2", "--rays=64", "--frames=0", f"--out={tmp_path}"
+    done = commands.run_alone("train_nerf", f"--capture={captures / 'plain'}", *arguments)
+    assert done.returncode == 0, done.stderr
+    config = read_nerf(tmp_path / "nerf.safetensors").config
+    assert config.grid.log2_entries == 19 and config.samples == 48
+
+
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(captures, trained, tmp_path):
     arguments = f"--capture={captures / 'plain'}", *both(captures, tmp_path)
     with commands.start("train_nerf", *arguments) as work:
@@ -107,24 +118,60 @@ def test_a_field_is_shown_like_everything_else(trained, tmp_path):
     assert refused.returncode == 2 and "expected a radiance field with --style" in refused.stderr
 
 
+def broken(captures, folder, change):
+    """A capture whose frames are changed."""
+    shutil.copytree(captures / "plain", folder)
+    table = folder / "transforms.json"
+    content = json.loads(table.read_text())
+    for frame in content["frames"]:
+        change(frame)
+    table.write_text(json.dumps(content))
+
+
+BAD_INPUT = {  # name: arguments, what the line says
+    "an empty folder": ("--capture={here}/empty", "expected transforms.json, transforms_train"),
+    "two photos": ("--capture={here}/two", "expected at least 3 photos, found 2"),
+    "no poses": ("--capture={here}/blind", "found 0 of 9; images/00.png: expected a transform_mat"),
+    "poses of NaN": ("--capture={here}/nan", "found 0 of 9; images/00.png: expected finite"),
+    "larger masks": (
+        "--capture={here}/masks",
+        "expected (24, 24) pixels, found (24, 25) in {here}",
+    ),
+    "all held out": ("{plain} --hold_out=1", "expected photos to learn from, found 9, all held"),
+    "unknown background": ("{plain} --background=hills", "<none|contraction|sphere>"),
+    "no masks": ("--capture={here}/bare --cut_out", "expected masks that cut the subject out"),
+    "--styled of nothing": ("{plain} --styled={here}/no", "or sparse/0 in {here}/no, found none"),
+    "--styled of a photo": ("{plain} --styled={here}/two/images/00.png", "00.png, found none"),
+    "--styled of a flight": ("{plain} --styled={here}/path.json", "a camera path without photos"),
+    "--styled of two photos": ("{plain} --styled={here}/two", "expected at least 3 photos, found"),
+    "--styled cut out otherwise": ("{plain} --styled={here}/bare", "found {plain_folder} alone"),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(captures, tmp_path_factory):
+    here = tmp_path_factory.mktemp("inputs")
+    (here / "empty").mkdir()
+    write_capture(here / "two", 0, num_photos=2)
+    broken(captures, here / "blind", lambda frame: frame.pop("transform_matrix"))
+    nan = [[float("nan")] * 4] * 4
+    broken(captures, here / "nan", lambda frame: frame.update(transform_matrix=nan))
+    broken(captures, here / "masks", lambda frame: frame.update(mask_path="../tall.png"))
+    Image.new("L", (SIZE, SIZE + 1), 255).save(here / "tall.png")
+    write_capture(here / "bare", 0, masks_cut_out=False)
+    shutil.rmtree(here / "bare" / "masks")
+    (here / "path.json").write_text(json.dumps({"camera_path": [], "render_width": 8}))
+    return here
+
+
 @pytest.mark.command
-def test_bad_input_takes_one_line(captures, tmp_path):
-    text = json.loads((captures / "plain" / "transforms.json").read_text())
-    text["frames"][3]["transform_matrix"][0][3] = float("nan")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "transforms.json").write_text(json.dumps(text))
-    (tmp_path / "empty").mkdir()
-    write_capture(tmp_path / "two", 0, num_photos=2)
-    cases = [
-        ((f"--capture={tmp_path / 'empty'}",), "expected transforms.json"),
-        ((f"--capture={tmp_path / 'broken'}",), "expected"),
-        ((f"--capture={captures / 'plain'}", "--hold_out=1"), "expected photos to learn from"),
-        ((f"--capture={captures / 'plain'}", "--background=hills"), "background"),
-        ((f"--capture={tmp_path / 'two'}",), "expected at least 3 photos, found 2"),
-        ((f"--capture={captures / 'plain'}", "--styled=nowhere"), "nowhere"),
-    ]
-    for arguments, line in cases:
-        with mock.patch.object(training, "split_cpu"):  # this process has its devices
-            done = commands.run("train_nerf", *arguments, f"--out={tmp_path / 'out'}")
-        assert done.returncode == 2, (arguments, done)
-        assert line in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_takes_one_line(captures, inputs, tmp_path, case):
+    arguments, line = BAD_INPUT[case]
+    plain = captures / "plain"
+    arguments = arguments.format(here=inputs, plain=f"--capture={plain}").split()
+    with mock.patch.object(training, "split_cpu"):  # this process has its devices
+        done = commands.run("train_nerf", *arguments, f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2, done
+    assert line.format(here=inputs, plain_folder=plain) in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()

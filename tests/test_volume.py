@@ -65,13 +65,20 @@ def test_a_cube_is_entered_and_left_where_it_is():
     np.testing.assert_allclose((far - near)[2:], 0.0)  # passed by, and behind
 
 
+def test_what_lies_behind_a_ray_is_not_on_it():
+    rays = Rays(np.array([[0.6, 0.0, 0.0], [3.0, 0.0, 0.0]]), np.array([[1.0, 0, 0], [1.0, 0, 0]]))
+    both = jax.jit(lambda rays: (volume.ray_sphere(rays), volume.ray_box(rays)))
+    for ends in both(rays):
+        np.testing.assert_allclose(ends, [[0.0, 0.0], [0.4, 0.0]], atol=1e-6)
+
+
 def test_an_endless_ray_is_even_at_first_and_smooth():
     spacing = Spacing(jnp.full(1, 0.1), jnp.full(1, jnp.inf), even=2.0)
     s = jnp.linspace(0.0, 1.0, 201)[None]
     t = np.asarray(volume.distances(spacing, s))[0]
     steps = np.diff(t)
     np.testing.assert_allclose(steps[:100], 0.02, rtol=1e-3)
-    assert t[0] == np.float32(0.1) and (steps > 0).all() and t[-1] > 1000
+    assert t[0] == np.float32(0.1) and (steps > 0).all() and 1000 < t[-1] < np.inf
     np.testing.assert_allclose(steps[100] / steps[99], 1.0, atol=0.03)
 
 
@@ -112,16 +119,57 @@ def test_the_march_finds_the_wall():
     assert np.mean(np.sum(is_near, -1)) > 11
 
 
+def test_a_cell_that_lets_a_ray_by_hides_nothing():
+    """A cell holds its densest place alone: what lies behind it is looked at all the same."""
+    edges = jnp.linspace(0.0, 1.0, 11)[None]
+    held = jnp.zeros((1, 10)).at[0, 3].set(1e4).at[0, 7].set(1e4)
+    front, back = volume.grid_weights(held, edges, edges)[0, np.array([3, 7])]
+    assert 0.3 * front < back < front
+    front, back = volume.proposal_weights(held, edges, edges)[0, np.array([3, 7])]
+    assert back < 0.05 * front  # of proposals there is no doubt: the first stops the ray
+
+
+def test_what_was_met_on_the_way_is_kept():
+    grid = volume.update_grid(volume.init_grid(4, 0.0), jnp.array([5]), jnp.array([2.0]), 0.5)
+    x = jnp.array([[[0.1, 0.3, 0.3], [0.9, 0.9, 0.9], [0.8, 0.8, 0.8]]])
+    seen = volume.see(grid, x, jnp.array([[1.0, 3.0, 4.0]]))
+    np.testing.assert_array_equal(np.flatnonzero(seen.density), [5, 63])
+    np.testing.assert_array_equal(seen.density.ravel()[np.array([5, 63])], [2.0, 4.0])
+
+
+def test_a_march_that_meets_little_looks_everywhere_and_beside_what_it_meets():
+    edges = np.array([[0.0, 0.1, 0.3, 0.6, 1.0]], np.float32)
+    grid = np.zeros((2, 4), np.float32)
+    grid[1, 1] = 50.0
+    weights = jax.jit(volume.grid_weights)
+    nothing, found = np.asarray(weights(grid, np.repeat(edges, 2, 0), np.repeat(edges, 2, 0)))
+    np.testing.assert_allclose(nothing / nothing.sum(), np.diff(edges)[0], rtol=1e-5)
+    assert (found > 0.1 * np.diff(edges)[0]).all()
+    assert found[1] == found.max() and found[2] > 0.4 * found[1] and found[3] < 0.2 * found[1]
+
+
 def test_cells_are_looked_at_where_they_are():
     grid = volume.init_grid(4, 0.0)
     index, x = jax.jit(volume.draw_cells, static_argnums=2)(jax.random.key(0), grid, 4000)
     assert len(np.unique(index)) == 64
     value = 1.0 + np.floor(4 * np.asarray(x)) @ [16.0, 4.0, 1.0]  # tells the cells apart
     seen = volume.update_grid(grid, index, np.float32(value), 0.5)
+    x, value = np.array(x), np.array(value)
+    x[:3] = [[1.0, 1.0, 1.0], [-0.1, 0.0, 0.3], [0.0, 1.2, 0.9]]  # outside is the border's
+    value[:3] = [64.0, 2.0, 16.0]
     np.testing.assert_array_equal(jax.jit(volume.look_up)(seen, x), value)
     np.testing.assert_array_equal(seen.density.ravel(), 1.0 + np.arange(64))
     once = volume.update_grid(seen, jnp.array([3]), jnp.array([1.0]), 0.5)
     assert once.density.ravel()[3] == 2.0 and once.density.ravel()[4] == 5.0
+
+
+def test_what_is_close_to_a_camera_learns_slowly():
+    t = jnp.array([[0.0, 0.2, 0.6, 1.4, 3.0]])
+    values = jnp.arange(8.0).reshape(1, 4, 2)
+    found, back = jax.vjp(lambda v: volume.fade_near(v, t), values)
+    np.testing.assert_allclose(found, values, rtol=1e-6)
+    expected = np.array([0.01, 0.16, 1.0, 1.0])[None, :, None] * np.ones(2)
+    np.testing.assert_allclose(back(jnp.ones_like(values))[0], expected, rtol=1e-6)
 
 
 def test_distortion_is_the_double_integral(x64):

@@ -54,6 +54,7 @@ class NerfConfig:
     bands: int = 4  # of the direction's encoding
     occupancy: int = 128  # cells along the occupancy grid's side
     bins: int = 96  # of the coarse march
+    proposals: int = 32  # looked at before the samples are laid; none with 0
     samples: int = 16  # S, of a ray while learning
     far_samples: int = 8  # in the sphere's field
 

@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 
 from models.nerf import background
-from models.nerf.field import Codes, NerfConfig, Params, codes_of, query
+from models.nerf.field import Codes, NerfConfig, Params, codes_of, density_at, query
 from render import volume
 from render.camera import Camera, Rays, camera_rays
 from render.image import RenderOutput
@@ -49,6 +49,7 @@ class RayOutput(NamedTuple):
     opacity: jax.Array  # [R]
     weights: jax.Array  # [R, S] of the near samples
     density: jax.Array  # [R, S] of the near samples, per length of the field
+    places: jax.Array  # [R, S, 3] of the near samples, in the unit cube that table and grid fill
 
 
 def to_field(box: SceneBox, rays: Rays) -> Rays:
@@ -74,27 +75,50 @@ def in_unit_cube(x: jax.Array, config: NerfConfig) -> jax.Array:
 
 
 def place_samples(
-    key: jax.Array | None, rays: Rays, grid: OccupancyGrid, count: int, config: NerfConfig
+    key: jax.Array | None,
+    params: Params,
+    rays: Rays,
+    grid: OccupancyGrid,
+    codes: Codes,
+    count: int,
+    config: NerfConfig,
 ) -> RaySamples:
-    """Chooses where to sample, after a march through the grid.
+    """Chooses where to sample: by the grid first, then by the field's own density there.
+
+    The grid is coarse, and knows of a cell its largest density alone: a few proposals are laid by
+    it. What the field holds at them, a look that is never differentiated and so costs little, says
+    where the samples go.
 
     Args:
       key: shakes the samples; None for none.
+      params: of the field.
       rays: R, in the field's space.
       grid: of the field.
+      codes: of the rays.
       count: S, static.
       config: static.
     """
-    keys = (None, None, None) if key is None else jax.random.split(key, 3)
+    keys = (None, None, None, None) if key is None else jax.random.split(key, 4)
+    params, codes = jax.lax.stop_gradient((params, codes))
     spacing, num = spacing_of(rays, config), len(rays.origins)
-    bins = volume.stratified(keys[0], num, config.bins)
-    t = volume.distances(spacing, bins)
-    x = in_unit_cube(volume.points_along(rays, volume.midpoints(t)), config)
-    weights = volume.grid_weights(volume.look_up(grid, x), bins, t)
-    near = jax.lax.stop_gradient(volume.resample(keys[1], bins, weights, count))
+    edges = volume.stratified(keys[0], num, config.bins)
+    t = volume.distances(spacing, edges)
+    held = volume.look_up(grid, _places(rays, t, config))
+    weights = volume.grid_weights(held, edges, t)
+    if config.proposals:
+        edges = volume.resample(keys[3], edges, weights, config.proposals)
+        t = volume.distances(spacing, edges)
+        density = density_at(params, _places(rays, t, config), codes, config)
+        weights = volume.proposal_weights(density, edges, t)
+    near = jax.lax.stop_gradient(volume.resample(keys[1], edges, weights, count))
     if config.background != "sphere":
         return RaySamples(near, None)
     return RaySamples(near, 1.0 - volume.stratified(keys[2], num, config.far_samples))
+
+
+def _places(rays: Rays, t: jax.Array, config: NerfConfig) -> jax.Array:
+    """Returns the middles of intervals with edges t [R, S + 1], in the unit cube [R, S, 3]."""
+    return in_unit_cube(volume.points_along(rays, volume.midpoints(t)), config)
 
 
 def render_samples(
@@ -113,15 +137,16 @@ def render_samples(
     """
     spacing = spacing_of(rays, config)
     t = volume.distances(spacing, samples.near)
-    x = in_unit_cube(volume.points_along(rays, volume.midpoints(t)), config)
+    x = _places(rays, t, config)
     density, rgb = query(params, x, rays.directions, codes, config)
+    density, rgb = volume.fade_near(density, t), volume.fade_near(rgb, t)
     weights = volume.transmitted(density, t)
     near = volume.composite_weights(weights, rgb, volume.midpoints(samples.near))
     # The mean is one of s: a glimpse of what is endlessly far would make any mean of distances so.
     depth = volume.distances(spacing, near.depth[:, None])[:, 0]
     near = near._replace(depth=jnp.where(near.opacity > 0, depth, 0.0))
     if samples.far is None:
-        return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density)
+        return RayOutput(near.rgb, near.depth, near.opacity, near.weights, density, x)
     far = _render_far(params, rays, samples.far, codes, config)
     left = 1.0 - near.opacity
     opacity = near.opacity + left * far.opacity
@@ -132,6 +157,7 @@ def render_samples(
         opacity,
         near.weights,
         density,
+        x,
     )
 
 
@@ -155,9 +181,8 @@ def render_rays(
 ) -> RayOutput:
     """Renders rays of the capture's space, without chance; depths are in the capture's unit."""
     rays = to_field(box, rays)
-    output = render_samples(
-        params, rays, place_samples(None, rays, grid, samples, config), codes, config
-    )
+    places = place_samples(None, params, rays, grid, codes, samples, config)
+    output = render_samples(params, rays, places, codes, config)
     return output._replace(depth=output.depth * box.radius)
 
 
@@ -226,8 +251,7 @@ def _meets(rays: Rays, grid: OccupancyGrid, box: SceneBox, config: NerfConfig) -
     rays = to_field(box, rays)
     spacing = spacing_of(rays, config)
     t = volume.distances(spacing, volume.stratified(None, len(rays.origins), config.bins))
-    x = in_unit_cube(volume.points_along(rays, volume.midpoints(t)), config)
-    stopped = jnp.sum(volume.look_up(grid, x) * jnp.diff(t), -1)
+    stopped = jnp.sum(volume.look_up(grid, _places(rays, t, config)) * jnp.diff(t), -1)
     return stopped > _UNSEEN
 
 

@@ -2,7 +2,7 @@
 
 Arrays are named by their place in the tree (`params.synthesis.b8.conv0.weight`,
 `buffers.noise.b8.conv0`); the header's entry "stylegan" is JSON with the network's kind, its
-settings and facts.
+settings and facts. Generators that come along are known by what they show.
 """
 
 import dataclasses
@@ -27,6 +27,8 @@ from models.stylegan.synthesis import Synthesis
 from models.weights import read_entries, take_entries
 from render.files_io import replacing
 
+_DATA = pathlib.Path(__file__).parents[1] / "data"
+_PREFIX = "generator_"
 _ENTRY = "stylegan"
 _KINDS = {"generator": GeneratorConfig, "discriminator": DiscriminatorConfig}
 _MOST = 1 << 16  # of any size
@@ -48,6 +50,27 @@ def is_generator_file(path: str | os.PathLike) -> bool:
         return json.loads(_header(path) or "{}").get("kind") == "generator"
     except (safetensors.SafetensorError, OSError, ValueError, AttributeError):
         return False
+
+
+def shipped_generators() -> list[str]:
+    """Names what the generators that come along show."""
+    return sorted(p.stem.removeprefix(_PREFIX) for p in _DATA.glob(f"{_PREFIX}*.safetensors"))
+
+
+def load_generator(name: str | os.PathLike) -> Generator:
+    """Loads a generator that comes along, or one from a file.
+
+    Raises:
+      ValueError: in one line, when it is neither.
+    """
+    known = shipped_generators()
+    if str(name) in known:
+        return read_generator(_DATA / f"{_PREFIX}{name}.safetensors")
+    if not pathlib.Path(name).is_file():
+        raise ValueError(
+            f"expected a generator's file or one of {', '.join(known)}, found nothing at {name}"
+        )
+    return read_generator(name)
 
 
 def read_generator(path: str | os.PathLike) -> Generator:

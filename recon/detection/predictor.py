@@ -55,11 +55,19 @@ def _predict_upright(photo: np.ndarray, box: Box) -> np.ndarray:
     return np.mean(points, axis=0) / scale + near
 
 
-@functools.lru_cache(maxsize=1)
-def _predictor() -> dlib.shape_predictor:
+def model_file(name: str) -> str:
+    """Returns where one of dlib's models lies.
+
+    Raises:
+      FileNotFoundError: the package that brings them is not installed.
+    """
     # Never imported: its __init__ asks for pkg_resources, which new setuptools no longer have.
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("the package face_recognition_models is not installed")
-    folder = pathlib.Path(spec.submodule_search_locations[0])
-    return dlib.shape_predictor(str(folder / "models" / "shape_predictor_68_face_landmarks.dat"))
+    return str(pathlib.Path(spec.submodule_search_locations[0]) / "models" / name)
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor() -> dlib.shape_predictor:
+    return dlib.shape_predictor(model_file("shape_predictor_68_face_landmarks.dat"))

@@ -73,7 +73,8 @@ LATENT_SIZE = _ENDS[-1]
 
 MAX_YAW, MAX_PITCH = np.radians([40.0, 15.0])
 _SOFT = 1.6  # a latent of so many deviations reaches tanh(1) of a range
-_FOV_DEGREES, _EXTENT, _SHIFT = 20.0, 0.265, (0.0, -0.004)
+EXTENT, SHIFT = 0.265, (0.0, -0.004)  # of every picture, metres; as in `View`
+_FOV_DEGREES = 20.0
 _EYE_CONTACT = 0.7
 
 _IDENTITY_SD = 0.85
@@ -308,8 +309,8 @@ def _view(of: _Latent, pose: jax.Array) -> View:
         angles=angles,
         body_angles=angles * jnp.array([0.45, 0.25, 0.0]),
         fov_degrees=jnp.float32(_FOV_DEGREES),
-        extent=jnp.float32(_EXTENT),
-        shift=jnp.array(_SHIFT),
+        extent=jnp.float32(EXTENT),
+        shift=jnp.array(SHIFT),
         eye_contact=jnp.float32(_EYE_CONTACT),
         light_directions=jnp.stack([key, fill, light_direction(jnp.float32(np.pi), fill[1])]),
         light_colors=strength[:, None] * tint,

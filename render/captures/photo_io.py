@@ -15,6 +15,7 @@ from render.captures.undistort import undistort
 from render.image import area_downsample
 
 _OVERSAMPLING = 2  # of the wanted size: where a bent photo is straightened without going soft
+_WHITE = 0.97 * 255  # all that lies around a subject is brighter, where it was painted so
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -22,16 +23,22 @@ class View(NamedTuple):
     """A photo made ready."""
 
     image: np.ndarray  # [H, W, 3] float32 in [0, 1], transparency over white
-    mask: np.ndarray | None  # [H, W] float32 in [0, 1], the share of a pixel that counts
+    mask: np.ndarray | None  # [H, W] float32 in [0, 1], share of a pixel that counts, or is there
     lens: Lens  # without distortion, of that size
     remark: str | None  # what was done to the photo that its files do not say
 
 
-def read_view(photo: Photo, width: int | None) -> View:
+def read_view(photo: Photo, width: int | None, is_cut_out: bool = False) -> View:
     """Reads a photo, straightened and at most `width` pixels wide.
 
     A photo counts as it is stored. Where its files name a size that it only has when it is turned
     as its EXIF tag says, it is turned.
+
+    Args:
+      photo: to read.
+      width: pixels; None for its own.
+      is_cut_out: the mask says what is there, not what counts: the picture then lies over white,
+        at the subject's edge in the share that the mask leaves.
 
     Raises:
       ValueError: a file is missing or broken, the photo's size is not that of its lens nor a whole
@@ -44,7 +51,8 @@ def read_view(photo: Photo, width: int | None) -> View:
     if photo.mask is not None:
         mask = _read_mask(photo.mask, size)
         # What is masked must not bleed into its neighbours when pixels are averaged.
-        values = np.concatenate([values * mask, mask], -1)
+        values = _over_white(values, mask) if is_cut_out else values * mask
+        values = np.concatenate([values, mask], -1)
     values, lens = _straight(values, lens_of(photo.intrinsics, size), width)
     if photo.mask is None:
         return View(np.clip(values / 255, 0, 1), None, lens, remark)
@@ -52,8 +60,10 @@ def read_view(photo: Photo, width: int | None) -> View:
     is_seen = mask > 1e-6
     if not is_seen.any():
         raise ValueError(f"expected a mask that leaves something, found an empty one {photo.mask}")
-    colors = values[..., :3] / np.where(is_seen, mask, 1)[..., None] / 255
-    image = np.where(is_seen[..., None], np.clip(colors, 0, 1), 1).astype(np.float32)
+    colors = values[..., :3] / 255
+    if not is_cut_out:
+        colors = np.where(is_seen[..., None], colors / np.where(is_seen, mask, 1)[..., None], 1)
+    image = np.clip(colors, 0, 1).astype(np.float32)
     return View(image, np.where(is_seen, mask, 0).astype(np.float32), lens, remark)
 
 
@@ -132,6 +142,13 @@ def _read_mask(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
     if mask.size != size:
         values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
     return values[..., None]
+
+
+def _over_white(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Lays what a mask [H, W, 1] cuts out of a picture [H, W, 3] over white, if it is not there."""
+    if np.min(values[mask[..., 0] < 0.01], initial=255) > _WHITE:
+        return values
+    return values * mask + 255 * (1 - mask)
 
 
 def _straight(values: np.ndarray, lens: Lens, width: int | None) -> tuple[np.ndarray, Lens]:

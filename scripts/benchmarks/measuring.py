@@ -1,14 +1,24 @@
 """What the suites of `benchmark` share: a line of the table, the clock, the machine."""
 
 import dataclasses
+import json
 import os
+import pathlib
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+from numpy.typing import NDArray
+
+from scripts.shell import command
+
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 @dataclasses.dataclass
@@ -46,6 +56,33 @@ def median_milliseconds(
     """Median time, after a first call that is not counted."""
     jax.block_until_ready(call())
     return statistics.median(milliseconds(call, clock) for _ in range(repeats))
+
+
+def run_peer(name: str, module: str, task: dict, data: NDArray, python: str | None = None) -> dict:
+    """Runs a peer's program in a process of its own, and returns the last line that it prints.
+
+    Args:
+      name: of the peer.
+      module: beside this file; it reads the task as its argument and the data as its input.
+      task: JSON.
+      data: float32.
+      python: that has the peer; None for this one.
+
+    Raises:
+      WorkFailed: it ended otherwise than well.
+    """
+    line = [python or sys.executable, "-m", f"scripts.benchmarks.{module}", json.dumps(task)]
+    try:
+        done = subprocess.run(
+            line, input=np.asarray(data, np.float32).tobytes(), capture_output=True, cwd=_ROOT
+        )
+    except OSError as error:
+        raise command.WorkFailed(f"expected a time of {name}, found {error}") from None
+    lines = (done.stderr if done.returncode else done.stdout).decode().strip().splitlines()
+    if done.returncode:
+        reason = lines[-1] if lines else f"status {done.returncode}"
+        raise command.WorkFailed(f"expected a time of {name}, found {reason}")
+    return json.loads(lines[-1])
 
 
 def compile_anew() -> None:

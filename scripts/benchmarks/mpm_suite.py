@@ -6,11 +6,7 @@ All start from the same particles and take the same steps; where their cubes end
 import dataclasses
 import functools
 import importlib.util
-import json
 import math
-import pathlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -24,6 +20,7 @@ from scripts.benchmarks.measuring import (
     compile_anew,
     median_milliseconds,
     milliseconds,
+    run_peer,
 )
 from scripts.shell import command
 from sim.boundary import BoundingBox, Conditions
@@ -37,7 +34,6 @@ _LOG_YOUNGS_MODULUS, _POISSON_RATIO, _DENSITY = math.log(1e5), 0.3, 1000.0
 _DT = 1e-4
 
 _PEERS = ("warp", "taichi")
-_ROOT = pathlib.Path(__file__).parents[2]
 _HEIGHT_TOLERANCE = 1e-3  # metres
 _SLOPE_TOLERANCE = 0.01  # of the derivative
 
@@ -197,17 +193,7 @@ def _peer(
     }
     label = f"{name}, {law}, {count} / {nodes}^3" + ", with gradient" * (num_gradient_steps > 0)
     with command.progress(label):
-        done = subprocess.run(
-            [sys.executable, "-m", f"scripts.benchmarks.{name}_mpm", json.dumps(task)],
-            input=np.asarray(state.x).tobytes(),
-            capture_output=True,
-            cwd=_ROOT,
-        )
-    lines = (done.stderr if done.returncode else done.stdout).decode().strip().splitlines()
-    if done.returncode:
-        reason = lines[-1] if lines else f"status {done.returncode}"
-        raise command.WorkFailed(f"expected a time of {name}, found {reason}")
-    return json.loads(lines[-1])
+        return run_peer(name, f"{name}_mpm", task, np.asarray(state.x))
 
 
 def _compare(name: str, what: str, ours: float, theirs: float | None, tolerance: float) -> None:

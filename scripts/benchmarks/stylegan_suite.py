@@ -81,7 +81,7 @@ def _peer(generator: Generator, ws: jax.Array, suite: StyleganSuite) -> dict[str
     clamp = generator.config.clamp
     with command.progress(_PEER):
         images = synthesize(generator.params, ws, noise, generator.config)
-        difference = np.abs(torch_stylegan.pictures(*given, clamp) - images).max()
+        difference = np.abs(torch_stylegan.peer_pictures(*given, clamp) - images).max()
         if not difference < 1e-3:
             raise command.WorkFailed(
                 f"expected the pictures of {_PEER} within 1e-3, found {difference:.2g}"

@@ -39,7 +39,7 @@ def milliseconds(
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def pictures(
+def peer_pictures(
     params: dict[str, Any], noise: dict[str, Any], ws: np.ndarray, clamp: float
 ) -> np.ndarray:
     """Returns pictures [N, H, W, 3] of the latents [N, L, w_dim] of all layers."""

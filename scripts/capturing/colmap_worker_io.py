@@ -4,18 +4,20 @@
 
 It imports nothing of this project and no Pillow: loaded into one process with it, pycolmap corrupts
 the heap. What it has found so far lies in the task's database, so that a run that was killed goes
-on from there.
+on from there. It ends with whoever started it: two at work on one database would break it.
 """
 
 import json
 import os
 import pathlib
 import sys
+import threading
 
 import pycolmap
 
 
 def main() -> None:
+    threading.Thread(target=_end_with_the_starter, daemon=True).start()
     task = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = pathlib.Path(task["folder"])
     database, images = folder / "database.db", pathlib.Path(task["images"])
@@ -63,6 +65,12 @@ def main() -> None:
     temporary = folder / "result.unfinished"
     temporary.write_text(json.dumps(result), encoding="utf-8")
     temporary.replace(folder / "result.json")
+
+
+def _end_with_the_starter() -> None:
+    """Waits for the end of the input, whose other end dies with the starter, however that dies."""
+    os.read(0, 1)  # sys.stdin would hold a lock that Python wants at its end
+    os._exit(1)
 
 
 def _num_cores() -> int:

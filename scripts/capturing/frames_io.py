@@ -103,7 +103,8 @@ def take_photos(
     Raises:
       ValueError: one of them is no picture, or two have one name.
     """
-    names = [f"{pathlib.Path(photo).stem}.jpg" for photo in photos]
+    # COLMAP's list of pairs is parted by spaces.
+    names = ["_".join(pathlib.Path(photo).stem.split()) + ".jpg" for photo in photos]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"expected photos of different names, found {name[:-4]!r} twice")

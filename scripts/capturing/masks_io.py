@@ -22,9 +22,8 @@ from scripts.capturing.frames_io import Frame, fit_side
 from scripts.shell.downloads_io import cache_folder, fetch_release
 
 _RELEASE = "mediapipe==0.10.14"
+# Of the wheel for one platform: it is opened for its data, which are the same in all.
 _SHA256 = "a807328339e7356fda0bb14df12fedbf1d33bdf81649c5f8666b0026b1cc30b4"
-# The wheel is opened for its data: that of one platform does for all.
-_WHEEL = ("--only-binary=:all:", "--python-version=3.11", "--platform=manylinux2014_x86_64")
 _MEMBER = "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite"
 _SIDE = 256  # pixels that the network sees
 _UNSURE = (0.25, 0.75)  # what it says at the edge of a person
@@ -46,7 +45,7 @@ def check_person_masks() -> pathlib.Path:
         )
     path = cache_folder("features") / "selfie_segmentation.tflite"
     if not path.is_file():
-        with zipfile.ZipFile(fetch_release(_RELEASE, _SHA256, _WHEEL)) as wheel:
+        with zipfile.ZipFile(fetch_release(_RELEASE, _SHA256)) as wheel:
             content = wheel.read(_MEMBER)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -57,7 +56,7 @@ def check_person_masks() -> pathlib.Path:
 def write_person_masks(
     folder: pathlib.Path, frames: Sequence[Frame], network: pathlib.Path, advance: Advance
 ) -> list[str]:
-    """Writes a mask of the persons in each picture into masks/; those that are there stay.
+    """Writes a mask of the persons in each picture into masks/.
 
     Args:
       folder: of the capture.
@@ -76,18 +75,14 @@ def write_person_masks(
     (entry,), (exit_,) = interpreter.get_input_details(), interpreter.get_output_details()
     empty = []
     for frame in frames:
-        path = mask_file(folder, frame)
-        if not path.is_file():
-            picture = image_io.read_photo(folder / "images" / frame.name)
-            interpreter.set_tensor(entry["index"], _resized(picture, (_SIDE, _SIDE))[None])
-            interpreter.invoke()
-            share = interpreter.get_tensor(exit_["index"])[0, ..., 0]
-            low, high = _UNSURE
-            mask = np.clip(
-                (_resized(share, (frame.width, frame.height)) - low) / (high - low), 0, 1
-            )
-            image_io.write_image(path, mask)
-        if image_io.read_photo(path).mean() < _FEWEST:
+        picture = image_io.read_photo(folder / "images" / frame.name)
+        interpreter.set_tensor(entry["index"], _resized(picture, (_SIDE, _SIDE))[None])
+        interpreter.invoke()
+        share = interpreter.get_tensor(exit_["index"])[0, ..., 0]
+        low, high = _UNSURE
+        mask = np.clip((_resized(share, (frame.width, frame.height)) - low) / (high - low), 0, 1)
+        image_io.write_image(mask_file(folder, frame), mask)
+        if mask.mean() < _FEWEST:
             empty.append(frame.name)
         advance()
     return empty
@@ -111,7 +106,8 @@ def write_own_masks(
     files = {path.stem: path for path in sorted(pathlib.Path(masks).iterdir()) if path.is_file()}
     for frame in frames:
         stem = pathlib.Path(frame.name).stem
-        path = next((files[name] for name in (stem, frame.name) if name in files), None)
+        stems = stem, frame.name, pathlib.Path(frame.source).stem
+        path = next((files[name] for name in stems if name in files), None)
         if path is None:
             raise ValueError(f"expected a mask called {stem}.png in {masks}, found none")
         mask = image_io.read_photo(path).mean(-1)
@@ -123,6 +119,12 @@ def write_own_masks(
             )
         image_io.write_image(mask_file(folder, frame), fitted)
         advance()
+
+
+def remove_masks(folder: pathlib.Path, frames: Sequence[Frame]) -> None:
+    """Removes what an earlier run has left in masks/, where readers would find it."""
+    for frame in frames:
+        mask_file(folder, frame).unlink(missing_ok=True)
 
 
 def mask_file(folder: pathlib.Path, frame: Frame) -> pathlib.Path:

@@ -22,6 +22,7 @@ from scripts.shell.command import WorkFailed
 _WORKER = pathlib.Path(__file__).parent / "colmap_worker_io.py"
 _NEIGHBOURS = (*range(1, 11), 16, 32)  # frames ahead that a frame of a video is matched with
 _MAX_FEATURES = 8192  # of a picture
+_STACK, _NOTHING = ("@", "***"), "it said nothing"
 _TERMS = ("k1", "k2", "p1", "p2")
 
 
@@ -110,29 +111,29 @@ def ring_pairs(count: int) -> list[tuple[int, int]]:
 
 
 def _run(work: pathlib.Path, seconds: float) -> None:
-    # pycolmap may hang in its own handler of a crash, deaf to anything but SIGKILL: run() sends it.
+    # pycolmap may hang in its own handler of a crash, deaf to anything but SIGKILL.
     # In a group of its own, a terminal's Ctrl-C reaches this process alone.
     command = [sys.executable, str(_WORKER), str(work / "task.json")]
     with open(work / "log.txt", "ab") as log:
         start = log.tell()
-        try:
-            status = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                timeout=max(1.0, seconds),
-                process_group=0,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise WorkFailed(
-                "pycolmap was stopped, as --minutes were over: the same command goes on from "
-                "there; fewer --frames or a smaller --max_side take less"
-            ) from None
+        # It reads nothing; its input ends when this process does.
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, process_group=0
+        ) as worker:
+            try:
+                status = worker.wait(max(1.0, seconds))
+            except subprocess.TimeoutExpired:
+                raise WorkFailed(
+                    "pycolmap was stopped, as --minutes were over: the same command goes on from "
+                    "there; fewer --frames or a smaller --max_side take less"
+                ) from None
+            finally:
+                worker.kill()
     if status != 0 or not (work / "result.json").is_file():
         text = (work / "log.txt").read_bytes()[start:].decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
-        raise WorkFailed(f"pycolmap failed with status {status}: {lines[-1]}")
+        lines = [line.strip() for line in text.splitlines()]
+        said = [line for line in lines if line and not line.startswith(_STACK)]
+        raise WorkFailed(f"pycolmap failed with status {status}: {(said or [_NOTHING])[-1]}")
 
 
 def write_capture(folder: pathlib.Path, poses: Poses, has_masks: bool) -> None:

@@ -8,6 +8,7 @@ from matplotlib import colormaps
 
 from models.nerf.nerf_io import Nerf
 from models.nerf.rendering import render_picture
+from models.perception import vgg
 from render.camera import (
     Camera,
     camera_position,
@@ -72,7 +73,7 @@ def judge(
         ):
             rgb = np.clip(output.rgb, 0.0, 1.0)
             values = {"psnr_db": psnr(rgb, image, mask), "ssim": ssim(rgb, image, mask=mask)}
-            if lpips is not None:
+            if lpips is not None and min(image.shape[:2]) >= vgg.MIN_SIDE:
                 is_seen = True if mask is None else mask[..., None] > 0
                 values["lpips"] = lpips(rgb * is_seen, image * is_seen)
             for name, value in values.items():

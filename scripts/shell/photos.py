@@ -10,7 +10,6 @@ from render.capture_io import Capture
 from scripts.shell import command
 
 _FEWEST = 3  # photos that tell a scene
-_WHITE = 0.97  # all of a photo's surroundings are brighter, where they were painted so
 
 
 class Photos(NamedTuple):
@@ -21,15 +20,24 @@ class Photos(NamedTuple):
     masks: list[np.ndarray | None]  # F of [H, W], or None where all counts
 
 
-def read_photos(folder: str, width: int | None) -> Capture:
+def read_photos(folder: str, width: int | None, is_cut_out: bool | None = None) -> Capture:
     """Reads the photos of a capture, and says what became of them.
 
+    Args:
+      folder: of the capture.
+      width: pixels; wider photos shrink to it.
+      is_cut_out: masks say what is there at all; None where the capture's files tell.
+
     Raises:
-      ValueError: as `capture_io.read_photos`.
+      ValueError: as `capture_io.read_photos`, or nothing is cut out as there are no masks.
     """
     listing = capture_io.list_capture(folder)
+    if is_cut_out is not None:
+        listing = listing._replace(is_cut_out=is_cut_out)
     with command.progress("photos", len(listing.photos)) as advance:
         capture = capture_io.read_photos(listing, width, advance)
+    if capture.is_cut_out and all(mask is None for mask in capture.masks):
+        raise ValueError(f"expected masks that cut the subject out, found none in {folder}")
     for note in capture.notes:
         command.say(note)
     if capture.left_out:
@@ -59,21 +67,6 @@ def split_photos(capture: Capture, hold_out: int) -> tuple[Photos, Photos]:
     return tuple(
         Photos(*([values[i] for i in part] for values in everything)) for part in (train, held_out)
     )
-
-
-def cut_out(photos: Photos) -> Photos:
-    """Lays what masks say is subject over white; photos that show white elsewhere are that already.
-
-    Raises:
-      ValueError: no photo has a mask.
-    """
-    if all(mask is None for mask in photos.masks):
-        raise ValueError("expected masks that cut the subject out, found none")
-    images = []
-    for image, mask in zip(photos.images, photos.masks, strict=True):
-        is_white = mask is None or np.min(image[mask < 0.01], initial=1.0) > _WHITE
-        images.append(image if is_white else image * mask[..., None] + (1.0 - mask[..., None]))
-    return photos._replace(images=images)
 
 
 def largest(photos: Photos) -> tuple[int, int]:

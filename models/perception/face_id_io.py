@@ -1,0 +1,89 @@
+"""Files of face embeddings: parameters in safetensors, and what they belong to in its header.
+
+Parameters are stored as float16 and used as float32.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from models.perception.face_id import FaceId, FaceIdConfig, FaceIdNet
+from models.weights import read_entries, take_entries
+from render.files_io import replacing
+
+SHIPPED = pathlib.Path(__file__).parents[1] / "data" / "face_id.safetensors"
+_ENTRY = "face_id"
+_MOST = 4096  # of any size
+
+
+def read_face_id(path: str | os.PathLike = SHIPPED) -> FaceId:
+    """Reads an embedding; by default the one that comes along.
+
+    Raises:
+      ValueError: in one line, when the file is none, or its arrays do not fit its settings.
+    """
+    entries = read_entries(path)
+    config = _read_config(path)
+    taken = take_entries(entries, face_id_shapes(config), f"a face embedding in {path}")
+    params = {name: np.asarray(value, np.float32) for name, value in taken.items()}
+    return FaceId(jax.device_put(traverse_util.unflatten_dict(params, sep=".")), config)
+
+
+def write_face_id(path: str | os.PathLike, face_id: FaceId, facts: Mapping[str, Any]) -> None:
+    """Writes an embedding as float16.
+
+    Args:
+      path: the file.
+      face_id: what to write.
+      facts: JSON that tells whoever opens the file how it came to be.
+    """
+    flat = traverse_util.flatten_dict(jax.device_get(face_id.params), sep=".")
+    arrays = {name: np.asarray(leaf, np.float16, order="C") for name, leaf in flat.items()}
+    for name, leaf in arrays.items():
+        if not np.isfinite(leaf).all():
+            raise ValueError(f"expected parameters that float16 holds, found others in {name}")
+    entry = {"config": dataclasses.asdict(face_id.config), "facts": dict(facts)}
+    with replacing(path) as temporary:
+        metadata = {_ENTRY: json.dumps(entry, sort_keys=True)}
+        # The library's own writing of files would leave them readable to their owner alone.
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+
+
+def face_id_shapes(config: FaceIdConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of an embedding, by its name in a file."""
+    images = jax.ShapeDtypeStruct((1, config.side, config.side, 3), np.float32)
+    params = jax.eval_shape(FaceIdNet(config).init, jax.random.key(0), images)["params"]
+    return {name: leaf.shape for name, leaf in traverse_util.flatten_dict(params, sep=".").items()}
+
+
+def _read_config(path: str | os.PathLike) -> FaceIdConfig:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(_ENTRY)
+    except safetensors.SafetensorError:  # a checkpoint of another format
+        text = None
+    if text is None:
+        raise ValueError(f"expected a face embedding, found other arrays in {path}")
+    try:
+        values = json.loads(text)["config"]
+        for name in ("widths", "units"):
+            values[name] = tuple(values[name])
+        config = FaceIdConfig(**values)
+        counts = (config.side, config.stem, config.size, *config.widths, *config.units)
+        halvings = 1 + len(config.widths)
+        if not all(type(count) is int and 0 < count <= _MOST for count in counts):
+            raise ValueError("sizes that no network has")
+        if len(config.units) + 1 != halvings or config.side % 2**halvings:
+            raise ValueError("sizes that do not fit together")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"expected a face embedding, found other settings in {path}") from None
+    return config

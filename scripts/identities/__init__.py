@@ -1,0 +1,1 @@
+"""Parts of `train_face_id`: pictures of people seen several times, judgements, sheets."""
