@@ -81,7 +81,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the samples of W, and of the tuning.
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic")
 _TURN = np.linspace(-30.0, 30.0, 7)  # degrees
 _EDITS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # deviations of a label
-_SAMPLES = 500  # that a start is chosen of
+_SAMPLES = 249  # that a start is chosen of
 _FEWEST_PIXELS = 32  # that LPIPS says something about
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     images = np.stack([cut.image for cut in pictures]).astype(np.float32)
     key = jax.random.key(_SEED.value)
     statistics = labels.statistics_of(key, generator)
-    start = _start(generator, images, statistics)
+    start = _start(generator, pictures, statistics, directions)
     features = _features(generator)
     config = InversionConfig(space=_SPACE.value, steps=_STEPS.value)
     with command.progress(f"searching {len(images)} latents"):
@@ -149,14 +149,22 @@ def _read_pictures(paths: list[str], generator: Generator) -> list[Cut]:
     return found
 
 
-def _start(generator: Generator, images: np.ndarray, statistics: Any) -> np.ndarray:
+def _start(
+    generator: Generator, pictures: list[Cut], statistics: Any, directions: Directions | None
+) -> np.ndarray:
     """The encoder's latents, or those of the most alike of some samples."""
-    config = generator.config
+    config, images = generator.config, np.stack([cut.image for cut in pictures])
     shape = len(images), config.num_ws, config.w_dim
     if not _ENCODER.value:
         samples = sample_latents(jax.random.key(_SEED.value), generator, _SAMPLES)
         samples = np.concatenate([np.asarray(statistics.mean)[None], samples])
-        return readings.nearest_latents(generator, images, samples)
+        nearest = [
+            readings.nearest_latents(
+                generator, cut.image[None], readings.turned(samples, cut.pose, directions)
+            )
+            for cut in pictures
+        ]
+        return np.concatenate(nearest)
     encoder = read_encoder(_ENCODER.value)
     theirs = encoder.config.resolution, encoder.config.num_ws, encoder.config.w_dim
     if theirs != (config.resolution, *shape[1:]):

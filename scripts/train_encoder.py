@@ -71,7 +71,7 @@ def main() -> None:
     run = training.open_run(out, settings, lambda: encoder_lib.init_encoder(key, shape))
 
     def batch_of(number: int) -> tuple[bool, EncoderBatch]:
-        return number >= how.steps, draw_pairs(pool, number, how.batch, generator)
+        return number >= how.steps, encoder_batch(pool, number, how.batch, generator)
 
     def step(state: EncoderState, batch: tuple[bool, EncoderBatch], share: float) -> Any:
         del share
@@ -100,7 +100,7 @@ def main() -> None:
     command.say(f"wrote {out / 'encoder.safetensors'}: PSNR {scores['psnr_db']:.2f} dB")
 
 
-def draw_pairs(pool: Pool | None, number: int, count: int, generator: Generator) -> EncoderBatch:
+def encoder_batch(pool: Pool | None, number: int, count: int, generator: Generator) -> EncoderBatch:
     """The latents and pictures of a step; a function of the seed and the step alone."""
     rng = np.random.default_rng([_SEED.value, number])
     own = count if pool is None else count // 2

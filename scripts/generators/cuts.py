@@ -26,6 +26,7 @@ class Cut(NamedTuple):
     image: np.ndarray  # [r, r, 3] in [-1, 1]
     matrix: np.ndarray  # [3, 3] pixels of the photo to shares of the side
     doubt: str | None  # what speaks against it
+    pose: np.ndarray | None = None  # [2] yaw and pitch in degrees, by its points
 
 
 def frame_of(generator: Generator) -> Frame | None:
@@ -56,7 +57,9 @@ def cut_face(photo: np.ndarray, points: np.ndarray | None, frame: Frame | None, 
             f"its points are {found.residual:.2f} eye distances from those of any face in the "
             f"training pictures, at most {MOST_RESIDUAL} are usual"
         )
-    return Cut(2.0 * alignment.cut_picture(photo, found, side) - 1.0, found.matrix, doubt)
+    pose = None if frame is None else np.degrees(frame.pose[found.view])
+    image = 2.0 * alignment.cut_picture(photo, found, side) - 1.0
+    return Cut(image, found.matrix, doubt, pose)
 
 
 def take_cut(photo: np.ndarray, frame: Frame | None, side: int) -> Cut:

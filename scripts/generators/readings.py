@@ -12,7 +12,7 @@ import numpy as np
 from models.stylegan.directions import Directions, edited, read_labels
 from models.stylegan.encoder import TrainedEncoder, encode_latents
 from models.stylegan.generator import Generator, synthesize
-from scripts.generators.labels import WHO
+from scripts.generators.labels import POSE, WHO
 
 _BATCH = 50
 _AMOUNT = 1.0  # deviations, both ways
@@ -37,6 +37,19 @@ def nearest_latents(generator: Generator, images: np.ndarray, samples: np.ndarra
     ws = np.repeat(np.float32(samples)[:, None], generator.config.num_ws, 1)
     made = np.clip(painted(generator, ws), -1.0, 1.0)
     return np.stack([ws[np.mean((made - image) ** 2, (1, 2, 3)).argmin()] for image in images])
+
+
+def turned(
+    samples: np.ndarray, pose: np.ndarray | None, directions: Directions | None
+) -> np.ndarray:
+    """Turns samples [M, w] to a pose [2] in degrees, where it is known and there are directions."""
+    if pose is None or directions is None or not set(POSE) <= set(directions.names):
+        return samples
+    for name, angle in zip(POSE, pose, strict=True):
+        at = read_labels(samples, directions)[:, directions.names.index(name)]
+        step = directions.edits[directions.names.index(name)]
+        samples = samples + (angle - at)[:, None] * step
+    return samples
 
 
 def judge_edits(
