@@ -35,13 +35,15 @@ from models.stylegan.directions_io import write_directions
 from models.stylegan.encoder_io import read_encoder
 from models.stylegan.generator import Generator, map_latents
 from models.stylegan.latents import LatentStatistics
-from models.stylegan.stylegan_io import read_generator
+from models.stylegan.stylegan_io import load_generator
 from render import files_io
 from scripts.generators import labels, readings, sheets
 from scripts.shell import command
 from scripts.shell.outputs_io import filling_folder
 
-_GENERATOR = flags.DEFINE_string("generator", None, "Generator, .safetensors.", required=True)
+_GENERATOR = flags.DEFINE_string(
+    "generator", None, "A file, or the name of one that comes along.", required=True
+)
 _ENCODER = flags.DEFINE_string("encoder", None, "Encoder from `train_encoder`, as a judge.")
 _OUT = flags.DEFINE_string("out", "out/directions", "Folder to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0)
@@ -52,7 +54,7 @@ _COMPONENTS, _SHOWN, _JUDGED = 12, 3, 32  # axes and samples on the sheets; samp
 
 def main() -> None:
     out = command.writable_folder(_OUT.value)
-    generator = read_generator(pathlib.Path(_GENERATOR.value))
+    generator = load_generator(_GENERATOR.value)
     encoder = read_encoder(_ENCODER.value) if _ENCODER.value else None
     if generator.config.c_dim:
         raise ValueError(

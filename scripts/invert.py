@@ -48,7 +48,7 @@ from models.stylegan.generator import Generator, synthesize
 from models.stylegan.inversion import InversionConfig, psnr_db
 from models.stylegan.latents import sample_latents
 from models.stylegan.pivotal import TuningConfig
-from models.stylegan.stylegan_io import read_generator, write_generator
+from models.stylegan.stylegan_io import load_generator, write_generator
 from recon import landmarks_io
 from render import files_io, image_io
 from render.image import to_bytes
@@ -60,7 +60,9 @@ from scripts.shell.outputs_io import filling_folder
 from scripts.shell.perceptual import features_folder
 from scripts.shell.settings import write_settings
 
-_GENERATOR = flags.DEFINE_string("generator", None, "Generator, .safetensors.", required=True)
+_GENERATOR = flags.DEFINE_string(
+    "generator", None, "A file, or the name of one that comes along.", required=True
+)
 _IMAGE = flags.DEFINE_multi_string(
     "image", [], "Picture, several with commas between them, a folder, or a pattern in quotes."
 )
@@ -90,7 +92,7 @@ def main() -> None:
     paths = list_files(_IMAGE.value, _ENDINGS, "image")
     if not paths:
         raise ValueError("expected pictures in --image, found none")
-    generator = read_generator(pathlib.Path(_GENERATOR.value))
+    generator = load_generator(_GENERATOR.value)
     if generator.config.c_dim:
         raise ValueError(
             f"expected a generator without labels, found one of {generator.config.c_dim}"

@@ -35,14 +35,16 @@ from models.stylegan.encoder import EncoderBatch, EncoderState, TrainedEncoder, 
 from models.stylegan.encoder_io import write_encoder
 from models.stylegan.generator import Generator, map_latents
 from models.stylegan.inversion import psnr_db
-from models.stylegan.stylegan_io import read_generator
+from models.stylegan.stylegan_io import load_generator
 from render import files_io
 from scripts.generators import judge, labels, pool_io, readings, sheets
 from scripts.generators.pool_io import Pool
 from scripts.shell import command, stopping, training
 from scripts.shell.training import LoopConfig
 
-_GENERATOR = flags.DEFINE_string("generator", None, "Generator, .safetensors.", required=True)
+_GENERATOR = flags.DEFINE_string(
+    "generator", None, "A file, or the name of one that comes along.", required=True
+)
 _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool by default.")
 _NUM_PICTURES = flags.DEFINE_integer("num_pictures", 30_000, "People to learn from.", 1)
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(encoder_lib.PRESETS), "Length of the training.")
@@ -54,7 +56,7 @@ _HELD_OUT, _ON_SHEET = 100, 32
 
 def main() -> None:
     out = command.writable_folder(_OUT.value)
-    generator = read_generator(pathlib.Path(_GENERATOR.value))
+    generator = load_generator(_GENERATOR.value)
     config, how = generator.config, encoder_lib.PRESETS[_PRESET.value]
     if config.c_dim:
         raise ValueError(f"expected a generator without labels, found one of {config.c_dim}")
