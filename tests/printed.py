@@ -32,7 +32,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
 DOCUMENTS += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 # Flags that name what is read.
 INPUTS = {
-    *("photo", "landmarks", "model", "paths", "truth", "picture", "capture"),
+    *("photo", "image", "landmarks", "model", "paths", "truth", "picture", "capture"),
     *("splats", "scene", "show", "trajectory", "cameras"),
 }
 

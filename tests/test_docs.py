@@ -36,6 +36,8 @@ NOT_RUN = {  # line: reason
     "a test of its own",
     "python -m scripts.import_stylegan --network=ffhq.pkl --out=out/ffhq": "the reader's own file; "
     "has a test of its own",
+    "python -m scripts.train_face_id --out=out/face_id": "takes half an hour; has a test of its "
+    "own",
     "make lint": "needs no running to be true",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py": "runs tests",
     ".venv/bin/python -m pytest -n0 tests/test_mpm.py -k momentum": "runs tests",
@@ -62,6 +64,7 @@ SMALL = {
     "simulate": ["--frames=2", "--size=64", "--max_particles=200"],
     "annotate_paths": ["--open=false", "--seconds=0.2"],
     "view": ["--open=false", "--seconds=0.2"],
+    "invert": ["--steps=2", "--tune_steps=2"],
     "learn_material": ["--values=5", "--noises=1", "--film_frames=2", "--size=32"],
 }
 LINES = [line for document in DOCUMENTS for line in printed.printed(document)]

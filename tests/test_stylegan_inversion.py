@@ -82,7 +82,7 @@ def small():
     return generator, statistics, ws, synthesize(generator.params, ws, None, CONFIG)
 
 
-@pytest.mark.compiles
+@pytest.mark.slow
 def test_pictures_of_the_generator_are_found_and_none_knows_of_the_others(small):
     generator, statistics, ws, images = small
     config = InversionConfig(steps=300, prior=0.0, spread=0.0)
