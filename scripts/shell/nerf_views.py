@@ -136,7 +136,7 @@ def surface_points(nerf: Nerf, style: float = 0.0) -> tuple[np.ndarray, np.ndarr
     for camera, output in zip(cameras, pictures(nerf, cameras, style), strict=True):
         rays = jax.device_get(camera_rays(camera))
         depth = np.asarray(output.depth) / (rays.directions @ np.asarray(camera.rotation)[2])
-        is_seen = np.asarray(output.alpha) > 0.9
+        is_seen = np.asarray(output.alpha) > 0.5
         points.append((rays.origins + depth[..., None] * rays.directions)[is_seen])
         colors.append(np.clip(np.asarray(output.rgb)[is_seen], 0.0, 1.0))
     found = np.concatenate(points)
