@@ -24,6 +24,7 @@ Exit status: 0 done; 2 bad input; 130 or 143 stopped.
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -93,7 +94,8 @@ def _write_components(
 ) -> None:
     steps = np.asarray(statistics.axes) * np.asarray(statistics.deviations)[:, None]
     moved = [w + amount * step for step in steps[:_COMPONENTS] for w in ws for amount in _STEPS]
-    _write_rows(path, generator, np.stack(moved))
+    names = [f"axis {number + 1}" for number in range(len(steps[:_COMPONENTS]))]
+    _write_rows(path, generator, np.stack(moved), names)
 
 
 def _write_named(
@@ -105,12 +107,14 @@ def _write_named(
         for w in ws
         for amount in _STEPS
     ]
-    _write_rows(path, generator, np.stack(moved))
+    _write_rows(path, generator, np.stack(moved), directions.names)
 
 
-def _write_rows(path: pathlib.Path, generator: Generator, ws: np.ndarray) -> None:
+def _write_rows(
+    path: pathlib.Path, generator: Generator, ws: np.ndarray, names: Sequence[str]
+) -> None:
     pictures = readings.painted(generator, np.float32(ws))
-    sheets.write_sheet(path, pictures, _SHOWN * len(_STEPS))
+    sheets.write_sheet(path, pictures, _SHOWN * len(_STEPS), names)
 
 
 if __name__ == "__main__":

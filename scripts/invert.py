@@ -263,7 +263,7 @@ def _write_edits(
         for amount in _EDITS
     ]
     pictures = _painted(generator, np.concatenate(changed))
-    sheets.write_sheet(folder / "edits.png", pictures, 3 * len(_EDITS))
+    sheets.write_sheet(folder / "edits.png", pictures, 3 * len(_EDITS), directions.names)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ Pictures are [N, r, r, 3] in [-1, 1].
 """
 
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from models.stylegan.generator import Generator, map_latents, synthesize
 from recon.looks.latent_people import BLOCKS
 from render import image_io
-from render.image import contact_sheet
+from render.image import contact_sheet, to_bytes
 from scripts.shell.film_io import write_film
 
 _BATCH = 50
 _SHOWN_SIDE = 128  # pixels of a picture on a sheet
 _COLUMNS = 16
+_CAPTION = 14  # pixels
 _TURNS, _TURNED, _MOST_TURN = 9, 6, 2.4  # pictures, people, deviations of the yaw's latent
 _STOPS, _FRAMES, _FPS = 8, 24, 24.0  # of the film: latents, pictures from one to the next
 
@@ -43,9 +46,25 @@ def write_pairs(path: pathlib.Path, truth: np.ndarray, pictures: np.ndarray) -> 
     write_sheet(path, np.stack(rows))
 
 
-def write_sheet(path: pathlib.Path, pictures: np.ndarray, columns: int = _COLUMNS) -> None:
-    """Writes pictures, enlarged pixel by pixel."""
-    image_io.write_image(path, contact_sheet([_shown(p) for p in pictures], columns, gap=0))
+def write_sheet(
+    path: pathlib.Path,
+    pictures: np.ndarray,
+    columns: int = _COLUMNS,
+    names: Sequence[str] = (),
+) -> None:
+    """Writes pictures, enlarged pixel by pixel.
+
+    Args:
+      path: to write.
+      pictures: row by row.
+      columns: pictures of a row.
+      names: of equal parts of the pictures, each written into the first of its part.
+    """
+    shown = [_shown(picture) for picture in pictures]
+    part = len(shown) // max(len(names), 1)
+    for number, name in enumerate(names):
+        shown[number * part] = _captioned(shown[number * part], name)
+    image_io.write_image(path, contact_sheet(shown, columns, gap=0))
 
 
 def write_turns(path: pathlib.Path, generator: Generator, z: np.ndarray) -> None:
@@ -64,6 +83,14 @@ def write_interpolation(path: pathlib.Path, generator: Generator, z: np.ndarray)
     between = [a + share * (b - a) for a, b in zip(stops, np.roll(stops, -1, 0), strict=True)]
     pictures = draw(generator, np.float32(np.concatenate(between)))
     write_film(path, map(_shown, pictures), len(pictures), _FPS, "film")
+
+
+def _captioned(picture: np.ndarray, name: str) -> np.ndarray:
+    image = Image.fromarray(to_bytes(picture))
+    font = ImageFont.load_default(_CAPTION)
+    words = name.replace("_", " ")
+    ImageDraw.Draw(image).text((4, 2), words, "white", font, stroke_width=2, stroke_fill="black")
+    return np.float32(image) / 255.0
 
 
 def _shown(picture: np.ndarray) -> np.ndarray:
