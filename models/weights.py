@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+import safetensors.numpy
 from flax import traverse_util
 
 from models import torch_io
@@ -51,6 +52,38 @@ def read_entries(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     with _opened(path) as entries:
         return {name: entries.read(name) for name in entries.shapes}
+
+
+def write_entries(
+    path: str | os.PathLike,
+    entries: Mapping[str, np.ndarray],
+    name: str,
+    about: Mapping[str, Any],
+    dtype: type = np.float32,
+) -> None:
+    """Writes named arrays as safetensors, in whole or not at all.
+
+    Args:
+      path: the file.
+      entries: the arrays, by name.
+      name: of the header's entry that says what they are.
+      about: JSON, that entry.
+      dtype: that arrays of numbers with a point are stored in.
+
+    Raises:
+      ValueError: when that holds not all of their values.
+    """
+    arrays = {}
+    for key, entry in jax.device_get(dict(entries)).items():
+        array = np.asarray(entry, order="C")
+        is_real = np.issubdtype(array.dtype, np.floating)
+        arrays[key] = array.astype(dtype) if is_real else array
+        if is_real and dtype == np.float16 and not np.isfinite(arrays[key]).all():
+            raise ValueError(f"expected parameters that float16 holds, found others in {key}")
+    metadata = {name: json.dumps(about, sort_keys=True)}
+    with files_io.replacing(path) as temporary:
+        # The library's own writing of files would leave them readable to their owner alone.
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
 def take_entries(

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
 from models.nerf.field import NerfConfig, Params, init_field
 from models.nerf.hashgrid import HashGridConfig
 from models.nerf.rendering import SceneBox
-from models.weights import read_entries, take_entries
-from render.files_io import replacing
+from models.weights import read_entries, take_entries, write_entries
 from render.volume import OccupancyGrid
 
 _ENTRY = "nerf"
@@ -71,12 +69,8 @@ def write_nerf(path: str | os.PathLike, nerf: Nerf) -> None:
     params, grid, box = jax.device_get((nerf.params, nerf.grid, nerf.box))
     flat = traverse_util.flatten_dict(params, sep=".")
     flat |= {_DENSITY: grid.density, _CENTER: box.center, _RADIUS: box.radius}
-    arrays = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
     entry = {"config": dataclasses.asdict(nerf.config), "facts": nerf.facts}
-    with replacing(path) as temporary:
-        metadata = {_ENTRY: json.dumps(entry, sort_keys=True)}
-        # The library's own writing of files would leave them readable to their owner alone.
-        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    write_entries(path, flat, _ENTRY, entry)
 
 
 def _read_header(path: str | os.PathLike) -> tuple[NerfConfig, dict[str, Any]]:

@@ -13,12 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
 from models.perception.face_id import FaceId, FaceIdConfig, FaceIdNet
-from models.weights import read_entries, take_entries
-from render.files_io import replacing
+from models.weights import read_entries, take_entries, write_entries
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "data" / "face_id.safetensors"
 _ENTRY = "face_id"
@@ -47,15 +45,8 @@ def write_face_id(path: str | os.PathLike, face_id: FaceId, facts: Mapping[str, 
       facts: JSON that tells whoever opens the file how it came to be.
     """
     flat = traverse_util.flatten_dict(jax.device_get(face_id.params), sep=".")
-    arrays = {name: np.asarray(leaf, np.float16, order="C") for name, leaf in flat.items()}
-    for name, leaf in arrays.items():
-        if not np.isfinite(leaf).all():
-            raise ValueError(f"expected parameters that float16 holds, found others in {name}")
     entry = {"config": dataclasses.asdict(face_id.config), "facts": dict(facts)}
-    with replacing(path) as temporary:
-        metadata = {_ENTRY: json.dumps(entry, sort_keys=True)}
-        # The library's own writing of files would leave them readable to their owner alone.
-        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    write_entries(path, flat, _ENTRY, entry, np.float16)
 
 
 def face_id_shapes(config: FaceIdConfig) -> dict[str, tuple[int, ...]]:

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from models.stylegan.directions import Directions
 from models.stylegan.latents import LatentStatistics
-from models.weights import read_entries, take_entries
-from render.files_io import replacing
+from models.weights import read_entries, take_entries, write_entries
 
 _ENTRY = "stylegan"
 _FIELDS = ("readings", "biases", "edits", "means", "deviations", "explained")
@@ -35,7 +33,7 @@ def write_directions(
     """Writes the named directions of a generator, and the principal ones."""
     arrays = {name: getattr(directions, name) for name in _FIELDS}
     arrays |= {f"statistics.{name}": value for name, value in statistics._asdict().items()}
-    _write(path, arrays, {"kind": "directions", "names": list(directions.names)})
+    write_entries(path, arrays, _ENTRY, {"kind": "directions", "names": list(directions.names)})
 
 
 def read_directions(path: str | os.PathLike) -> tuple[Directions, LatentStatistics]:
@@ -60,7 +58,7 @@ def read_directions(path: str | os.PathLike) -> tuple[Directions, LatentStatisti
 def write_inversion(path: str | os.PathLike, inversion: KeptInversion) -> None:
     """Writes latents, and what they are of."""
     arrays = {name: getattr(inversion, name) for name in ("ws", "images", "matrices")}
-    _write(path, arrays, {"kind": "inversion", "facts": inversion.facts})
+    write_entries(path, arrays, _ENTRY, {"kind": "inversion", "facts": inversion.facts})
 
 
 def read_inversion(path: str | os.PathLike) -> KeptInversion:
@@ -80,16 +78,6 @@ def read_inversion(path: str | os.PathLike) -> KeptInversion:
 def _size_of(arrays: dict[str, np.ndarray]) -> int:
     mean = arrays.get("statistics.mean")
     return -1 if mean is None or mean.ndim != 1 else mean.shape[0]
-
-
-def _write(path: str | os.PathLike, arrays: dict[str, Any], entry: dict[str, Any]) -> None:
-    kept = {}
-    for name, array in arrays.items():
-        array = np.asarray(array, order="C")
-        kept[name] = array if array.dtype == np.uint8 else array.astype(np.float32)
-    with replacing(path) as temporary:
-        text = json.dumps(entry, sort_keys=True)
-        temporary.write_bytes(safetensors.numpy.save(kept, {_ENTRY: text}))
 
 
 def _read_header(path: str | os.PathLike, kind: str) -> dict[str, Any]:

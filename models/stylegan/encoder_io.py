@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
 from models.stylegan.encoder import EncoderConfig, LatentEncoder, TrainedEncoder
 from models.stylegan.latents import LatentStatistics
-from models.weights import read_entries, take_entries
-from render.files_io import replacing
+from models.weights import read_entries, take_entries, write_entries
 
 _ENTRY = "stylegan"
 _MOST = 1 << 16  # of any size
@@ -23,13 +21,9 @@ _MOST = 1 << 16  # of any size
 def write_encoder(path: str | os.PathLike, encoder: TrainedEncoder) -> None:
     """Writes an encoder as float32."""
     tree = {"params": encoder.params, "statistics": encoder.statistics._asdict()}
-    flat = traverse_util.flatten_dict(jax.device_get(tree), sep=".")
-    arrays = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
-    entry = {"kind": "encoder", "config": dataclasses.asdict(encoder.config)}
-    entry |= {"facts": encoder.facts}
-    with replacing(path) as temporary:
-        text = json.dumps(entry, sort_keys=True)
-        temporary.write_bytes(safetensors.numpy.save(arrays, {_ENTRY: text}))
+    config = dataclasses.asdict(encoder.config)
+    entry = {"kind": "encoder", "config": config, "facts": encoder.facts}
+    write_entries(path, traverse_util.flatten_dict(tree, sep="."), _ENTRY, entry)
 
 
 def read_encoder(path: str | os.PathLike) -> TrainedEncoder:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
@@ -24,8 +23,7 @@ from models.stylegan.discriminator import Discriminator
 from models.stylegan.generator import Generator
 from models.stylegan.mapping import Mapping
 from models.stylegan.synthesis import Synthesis
-from models.weights import read_entries, take_entries
-from render.files_io import replacing
+from models.weights import read_entries, take_entries, write_entries
 
 _DATA = pathlib.Path(__file__).parents[1] / "data"
 _PREFIX = "generator_"
@@ -152,13 +150,9 @@ def _write(
     config: GeneratorConfig | DiscriminatorConfig,
     facts: dict[str, Any],
 ) -> None:
-    flat = traverse_util.flatten_dict(jax.device_get(tree), sep=".")
-    arrays = {name: np.asarray(leaf, np.float32, order="C") for name, leaf in flat.items()}
+    flat = traverse_util.flatten_dict(tree, sep=".")
     entry = {"kind": kind, "config": dataclasses.asdict(config), "facts": facts}
-    with replacing(path) as temporary:
-        metadata = {_ENTRY: json.dumps(entry, sort_keys=True)}
-        # The library's own writing of files would leave them readable to their owner alone.
-        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    write_entries(path, flat, _ENTRY, entry)
 
 
 def _header(path: str | os.PathLike) -> str | None:
