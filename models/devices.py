@@ -1,4 +1,4 @@
-"""Trainings on several devices: pictures are laid over them, and XLA adds up the gradients."""
+"""Trainings on several devices: a batch is laid over them, and XLA adds up the gradients."""
 
 import functools
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-_AXIS = "picture"
+_AXIS = "batch"
 
 Tree = TypeVar("Tree")
 
@@ -17,7 +17,7 @@ def on_each_device(state: Tree) -> Tree:
 
 
 def over_devices(batch: Tree) -> Tree:
-    """Lays the pictures of a batch, the first axis of each leaf, over all devices."""
+    """Lays a batch, the first axis of each leaf, over all devices."""
     return jax.device_put(batch, NamedSharding(_all_devices(), PartitionSpec(_AXIS)))
 
 

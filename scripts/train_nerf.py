@@ -52,6 +52,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from models.devices import on_each_device
 from models.nerf.batches import Pixels, draw_batch, gather_pixels
 from models.nerf.field import BACKGROUNDS, NerfConfig
 from models.nerf.nerf_io import Nerf, write_nerf
@@ -63,7 +64,6 @@ from models.nerf.train import (
     RayBatch,
     compiled_step,
     init_state,
-    replicate,
     spread,
 )
 from render import files_io, image_io
@@ -139,7 +139,7 @@ def main() -> None:
 
     loop = LoopConfig(how.steps, _MINUTES.value, evaluate_every=_EVALUATE_EVERY.value)
     with stopping.noted() as stop:
-        run = run._replace(state=replicate(run.state))
+        run = run._replace(state=on_each_device(run.state))
         run = training.train(run, step, batch_of, evaluate if held_out else None, out, loop)
         nerf = _nerf(run.state, config, captures[0])
         write_nerf(out / "nerf.safetensors", nerf)

@@ -45,9 +45,9 @@ import jax
 import numpy as np
 from absl import flags
 
+from models.devices import on_each_device, over_devices
 from models.stylegan import regression, train
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig, channels_of
-from models.stylegan.devices import on_each_device, over_devices
 from models.stylegan.generator import Generator, init_generator
 from models.stylegan.regression import RegressionBatch, RegressionState
 from models.stylegan.stylegan_io import load_generator, write_generator

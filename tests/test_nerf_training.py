@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.devices import on_each_device
 from models.nerf.batches import draw_batch, gather_pixels
 from models.nerf.field import NerfConfig, codes_of
 from models.nerf.hashgrid import HashGridConfig
@@ -20,7 +21,6 @@ from models.nerf.train import (
     NerfTraining,
     compiled_step,
     init_state,
-    replicate,
     scene_box,
     spread,
 )
@@ -66,7 +66,7 @@ def capture():
 def learn(steps, config=CONFIG, training=TRAINING, patches=0):
     cameras, images, masks, styles = capture()
     pixels = gather_pixels(cameras, images, masks, styles, is_cut_out=True)
-    state = replicate(init_state(jax.random.key(0), cameras, config))
+    state = on_each_device(init_state(jax.random.key(0), cameras, config))
     step, losses = compiled_step(config, training), []
     for number in range(steps):
         batch = spread(draw_batch(0, number, pixels, training.rays, patches))

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models.devices import on_each_device, over_devices
 from models.stylegan import regression, train
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
-from models.stylegan.devices import on_each_device, over_devices
 from models.stylegan.features import frechet_distance
 from models.stylegan.generator import init_generator, map_latents, synthesize
 from models.stylegan.regression import (

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from models.devices import on_each_device, over_devices
 from models.nerf.field import NerfConfig, Params, codes_of, density_at, init_field
 from models.nerf.hashgrid import HashGridConfig
 from models.nerf.rendering import RayOutput, SceneBox, place_samples, render_samples, to_field
@@ -38,7 +38,6 @@ from render.volume import (
 )
 
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-15)
-_AXIS = "ray"
 _NEAR_SHARE = 0.5  # of the cameras' distance that is half the cube's side, in endless scenes
 _AROUND = 1.05  # of the farthest camera's distance, for a ball that holds all of them
 
@@ -166,7 +165,7 @@ def train_step(
     """Takes one step.
 
     On several devices it is the same function: lay the batch's rays over them (`spread`), a copy of
-    the state on each (`replicate`), and XLA adds up the gradients.
+    the state on each (`on_each_device`), and XLA adds up the gradients.
 
     Args:
       key: of the run; the step's number is folded in.
@@ -200,22 +199,10 @@ def compiled_step(config: NerfConfig, training: NerfTraining):
     return compiled(step, donate_argnums=1)
 
 
-def replicate(state: NerfState) -> NerfState:
-    """Lays a copy of the state on each device."""
-    return jax.device_put(state, NamedSharding(_all_devices(), PartitionSpec()))
-
-
 def spread(batch: RayBatch) -> RayBatch:
     """Lays the rays of a batch over all devices; patches go to each, as there are few."""
-    split, everywhere = (NamedSharding(_all_devices(), PartitionSpec(*n)) for n in ((_AXIS,), ()))
-    rays, patches = batch._replace(patches=None), batch.patches
-    rays = jax.device_put(rays, split)
-    return rays._replace(patches=patches and jax.device_put(patches, everywhere))
-
-
-@functools.cache
-def _all_devices() -> Mesh:
-    return jax.make_mesh((jax.device_count(),), (_AXIS,), (AxisType.Auto,))
+    rays, patches = over_devices(batch._replace(patches=None)), batch.patches
+    return rays._replace(patches=patches and on_each_device(patches))
 
 
 def _rate_at(share: jax.Array, training: NerfTraining) -> jax.Array:

@@ -170,7 +170,7 @@ def regression_step(
 ) -> tuple[RegressionState, RegressionReport]:
     """Takes one step; the stage follows from the batch's pictures.
 
-    On several devices it is the same function: see `models.stylegan.devices`.
+    On several devices it is the same function: see `models.devices`.
 
     Args:
       state: given away.

@@ -166,7 +166,7 @@ def train_stylegan_step(
 ) -> tuple[StyleganState, StyleganReport]:
     """Takes one step of both networks.
 
-    On several devices it is the same function: see `models.stylegan.devices`.
+    On several devices it is the same function: see `models.devices`.
 
     Args:
       key: of the run; the step's number is folded in.
