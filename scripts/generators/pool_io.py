@@ -24,8 +24,7 @@ from recon.looks.picture import PictureConfig
 from recon.looks.studio import BACKGROUND, BROWS, CLOTHES, EYES, LABELS, LIPS, MOUTH, build_studio
 from render import files_io
 from render.frames import with_room
-from scripts.shell import command, stopping
-from scripts.shell.parallel import on_all_cores
+from scripts.shell.pools import draw_missing
 from scripts.shell.prepared_io import prepared
 
 HELD_OUT = 500  # the first latents are never learnt from
@@ -63,23 +62,7 @@ def make_pool(folder: pathlib.Path, count: int, seed: int, size: int) -> tuple[P
     """
     numbers = list(range(0, HELD_OUT + count, _PART))
     paths = {n: folder / f"heads-{size}-seed{seed}-{n:06d}.npz" for n in numbers}
-    missing = [n for n in numbers if not paths[n].is_file()]
-    if missing:
-        with command.progress("studio"):
-            draw = _drawing(seed, size)
-        calls = _PART // _CHUNK
-        total, done = len(numbers) * calls, (len(numbers) - len(missing)) * calls
-        with stopping.noted() as stop:
-            with command.progress(f"heads, {_CHUNK} at a time", total, done) as advance:
-                for first in missing:
-                    made = []
-                    for picture in on_all_cores(draw, range(first, first + _PART, _CHUNK), stop):
-                        made.append(picture)
-                        advance()
-                    if stop:
-                        break
-                    _write_part(paths[first], made)
-            stop.keep(f"pictures in {folder} (the same command goes on from there)")
+    draw_missing(paths, _PART, _CHUNK, lambda: _drawing(seed, size), _write_part, "heads")
     parts = [_read_part(paths[n], seed, n, size) for n in numbers]
     held_out, *rest = parts
     learnt = Pool(*(np.concatenate(values)[:count] for values in zip(*rest, strict=True)))

@@ -24,8 +24,7 @@ from recon.looks.sightings import Sightings, draw_sightings
 from recon.looks.studio import build_studio
 from render import files_io
 from render.frames import with_room
-from scripts.shell import command, stopping
-from scripts.shell.parallel import on_all_cores
+from scripts.shell.pools import draw_missing
 from scripts.shell.prepared_io import prepared
 
 HELD_OUT = 300  # the first people are never learnt from
@@ -55,23 +54,7 @@ def make_people(folder: pathlib.Path, count: int, seed: int, size: int) -> Peopl
     """
     numbers = list(range(0, count, _PART))
     paths = {n: folder / f"people-{size}-seed{seed}-{n:06d}.npz" for n in numbers}
-    missing = [n for n in numbers if not paths[n].is_file()]
-    if missing:
-        with command.progress("studio"):
-            draw = _drawing(seed, size)
-        calls = _PART // _CHUNK
-        total, done = len(numbers) * calls, (len(numbers) - len(missing)) * calls
-        bar = command.progress(f"people, {_CHUNK} at a time", total, done)
-        with stopping.noted() as stop, bar as advance:
-            for first in missing:
-                made = []
-                for sightings in on_all_cores(draw, range(first, first + _PART, _CHUNK), stop):
-                    made.append(sightings)
-                    advance()
-                if stop:
-                    break
-                _write_part(paths[first], made)
-            stop.keep(f"pictures in {folder} (the same command goes on from there)")
+    draw_missing(paths, _PART, _CHUNK, lambda: _drawing(seed, size), _write_part, "people")
     parts = [_read_part(paths[n], size) for n in numbers]
     return People(*(np.concatenate(values)[:count] for values in zip(*parts, strict=True)))
 
