@@ -1,13 +1,10 @@
 """Teaching a generator: by regression from its affine start, and against a discriminator."""
 
 import dataclasses
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
+import many_devices
 import numpy as np
 import pytest
 
@@ -150,19 +147,6 @@ def test_an_adversarial_step_moves_both_and_holds_what_it_is_to_hold(is_paired):
 
 @pytest.mark.slow
 def test_many_devices_learn_what_one_does():
-    found = {}
-    for count in (1, 4):
-        code = "import test_stylegan_training as t; print(*t.learn(12)[1])"
-        root = pathlib.Path(__file__).parents[1]
-        paths = os.pathsep.join([str(root), str(root / "tests")])
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ
-            | {"PYTHONPATH": paths, "JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
-        found[count] = np.array(done.stdout.split(), float)
-    np.testing.assert_allclose(found[4], found[1], rtol=2e-3)
+    code = "import test_stylegan_training as t; print(*t.learn(12)[1])"
+    one, many = (many_devices.losses(code, count) for count in (1, 4))
+    np.testing.assert_allclose(many, one, rtol=2e-3)
