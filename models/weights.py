@@ -31,6 +31,7 @@ from models.torch_names import Place, torch_places
 from render import files_io
 
 Config = TypeVar("Config")
+_DATA = pathlib.Path(__file__).parent / "data"
 _MAX_NAMED = 3  # faults in one message
 # Of diffusers, of transformers, and of both before there were safetensors.
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -42,6 +43,33 @@ class _Entries(NamedTuple):
 
     shapes: dict[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
+
+
+def shipped_weights(prefix: str) -> dict[str, pathlib.Path]:
+    """Returns the files of weights that come along, by what their names say after a prefix."""
+    paths = sorted(_DATA.glob(f"{prefix}*.safetensors"))
+    return {path.stem.removeprefix(prefix): path for path in paths}
+
+
+def find_weights(name: str | os.PathLike, prefix: str, what: str) -> pathlib.Path:
+    """Returns the file of weights that come along by this name, or of this path.
+
+    Args:
+      name: without the prefix, or a path.
+      prefix: of the names of files that come along.
+      what: is expected, for the message.
+
+    Raises:
+      ValueError: in one line, when it is neither.
+    """
+    known = shipped_weights(prefix)
+    if str(name) in known:
+        return known[str(name)]
+    if not pathlib.Path(name).is_file():
+        raise ValueError(
+            f"expected {what}'s file or one of {', '.join(known)}, found nothing at {name}"
+        )
+    return pathlib.Path(name)
 
 
 def read_entries(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ of their family.
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,15 +17,21 @@ from flax import traverse_util
 
 from models.diffusion.motion_dit import DitConfig, MotionDit
 from models.diffusion.motion_prior import MotionPrior, PriorConfig
-from models.weights import read_entries, take_entries, write_entries
+from models.weights import (
+    find_weights,
+    read_entries,
+    shipped_weights,
+    take_entries,
+    write_entries,
+)
 
-_DATA = pathlib.Path(__file__).parents[1] / "data"
+_PREFIX = "motion_"
 _ENTRY = "prior"
 
 
 def shipped_priors() -> list[str]:
     """Names the families whose priors come along."""
-    return sorted(path.stem.removeprefix("motion_") for path in _DATA.glob("motion_*.safetensors"))
+    return list(shipped_weights(_PREFIX))
 
 
 def load_prior(name: str | os.PathLike) -> MotionPrior:
@@ -35,12 +40,7 @@ def load_prior(name: str | os.PathLike) -> MotionPrior:
     Raises:
       ValueError: in one line, when it is neither.
     """
-    if str(name) in shipped_priors():
-        return read_prior(_DATA / f"motion_{name}.safetensors")
-    if not pathlib.Path(name).is_file():
-        known = ", ".join(shipped_priors())
-        raise ValueError(f"expected a prior's file or one of {known}, found nothing at {name}")
-    return read_prior(name)
+    return read_prior(find_weights(name, _PREFIX, "a prior"))
 
 
 def read_prior(path: str | os.PathLike) -> MotionPrior:

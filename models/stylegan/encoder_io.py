@@ -1,4 +1,7 @@
-"""Files of encoders: arrays in safetensors, what they belong to in its header."""
+"""Files of encoders: arrays in safetensors, what they belong to in its header.
+
+Encoders that come along have the names of their generators.
+"""
 
 import dataclasses
 import json
@@ -12,10 +15,31 @@ from flax import traverse_util
 
 from models.stylegan.encoder import EncoderConfig, LatentEncoder, TrainedEncoder
 from models.stylegan.latents import LatentStatistics
-from models.weights import read_entries, take_entries, write_entries
+from models.weights import (
+    find_weights,
+    read_entries,
+    shipped_weights,
+    take_entries,
+    write_entries,
+)
 
+_PREFIX = "encoder_"
 _ENTRY = "stylegan"
 _MOST = 1 << 16  # of any size
+
+
+def shipped_encoders() -> list[str]:
+    """Names the generators whose encoders come along."""
+    return list(shipped_weights(_PREFIX))
+
+
+def load_encoder(name: str | os.PathLike) -> TrainedEncoder:
+    """Loads the encoder of a generator that comes along, or one from a file.
+
+    Raises:
+      ValueError: in one line, when it is neither.
+    """
+    return read_encoder(find_weights(name, _PREFIX, "an encoder"))
 
 
 def write_encoder(path: str | os.PathLike, encoder: TrainedEncoder) -> None:

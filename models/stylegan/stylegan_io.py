@@ -23,9 +23,14 @@ from models.stylegan.discriminator import Discriminator
 from models.stylegan.generator import Generator
 from models.stylegan.mapping import Mapping
 from models.stylegan.synthesis import Synthesis
-from models.weights import read_entries, take_entries, write_entries
+from models.weights import (
+    find_weights,
+    read_entries,
+    shipped_weights,
+    take_entries,
+    write_entries,
+)
 
-_DATA = pathlib.Path(__file__).parents[1] / "data"
 _PREFIX = "generator_"
 _ENTRY = "stylegan"
 _KINDS = {"generator": GeneratorConfig, "discriminator": DiscriminatorConfig}
@@ -52,7 +57,7 @@ def is_generator_file(path: str | os.PathLike) -> bool:
 
 def shipped_generators() -> list[str]:
     """Names what the generators that come along show."""
-    return sorted(p.stem.removeprefix(_PREFIX) for p in _DATA.glob(f"{_PREFIX}*.safetensors"))
+    return list(shipped_weights(_PREFIX))
 
 
 def load_generator(name: str | os.PathLike) -> Generator:
@@ -61,14 +66,7 @@ def load_generator(name: str | os.PathLike) -> Generator:
     Raises:
       ValueError: in one line, when it is neither.
     """
-    known = shipped_generators()
-    if str(name) in known:
-        return read_generator(_DATA / f"{_PREFIX}{name}.safetensors")
-    if not pathlib.Path(name).is_file():
-        raise ValueError(
-            f"expected a generator's file or one of {', '.join(known)}, found nothing at {name}"
-        )
-    return read_generator(name)
+    return read_generator(find_weights(name, _PREFIX, "a generator"))
 
 
 def read_generator(path: str | os.PathLike) -> Generator:
