@@ -8,17 +8,17 @@ label changes. Into --out go
   directions.safetensors  readings and edits by name, mean and axes of W
   components.png          a row a principal axis: samples moved by -2, -1, 0, 1, 2 deviations
   named.png               the same for what has a name
-  metrics.json            how much of a label is linear in W; with --encoder, how pictures changed
+  metrics.json            how much of a label is linear in W, and how pictures changed
 
 Examples:
 
-  python -m scripts.find_directions --generator=out/heads/generator.safetensors --out=out/directions
+  python -m scripts.find_directions --generator=heads --out=out/directions
   python -m scripts.find_directions --generator=G.safetensors --encoder=E.safetensors
 
-An encoder that was taught on renders judges pictures: what it reads in an edited picture is held
-against what was asked for (`changed`, 1 is all of it), against what changed beside it (`beside`,
-the largest of the other labels, in deviations), and `identity` is the cosine of who it sees before
-and after, as far as that is not what was changed.
+An encoder judges pictures: what it reads in one that was edited by a deviation is held against what
+was asked for (`changed`, 1 is all of it) and against what changed beside it (`beside`, the largest
+of the other labels, in deviations). `identity` is how alike who is seen before and after is: the
+mean cosine of the face embedding that comes along (of two people it is about 0, `strangers`).
 
 Exit status: 0 done; 2 bad input; 130 or 143 stopped.
 """
@@ -33,19 +33,21 @@ from absl import flags
 
 from models.stylegan.directions import Directions, edited, fit_directions
 from models.stylegan.directions_io import write_directions
-from models.stylegan.encoder_io import read_encoder
 from models.stylegan.generator import Generator, map_latents
 from models.stylegan.latents import LatentStatistics
 from models.stylegan.stylegan_io import load_generator
 from render import files_io
 from scripts.generators import labels, readings, sheets
 from scripts.shell import command
+from scripts.shell.identity import load_face_id
 from scripts.shell.outputs_io import filling_folder
 
 _GENERATOR = flags.DEFINE_string(
     "generator", None, "A file, or the name of one that comes along.", required=True
 )
-_ENCODER = flags.DEFINE_string("encoder", None, "Encoder from `train_encoder`, as a judge.")
+_ENCODER = flags.DEFINE_string(
+    "encoder", None, "File of `train_encoder`, or none; by default what came with the generator."
+)
 _OUT = flags.DEFINE_string("out", "out/directions", "Folder to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0)
 
@@ -56,7 +58,7 @@ _COMPONENTS, _SHOWN, _JUDGED = 12, 3, 32  # axes and samples on the sheets; samp
 def main() -> None:
     out = command.writable_folder(_OUT.value)
     generator = load_generator(_GENERATOR.value)
-    encoder = read_encoder(_ENCODER.value) if _ENCODER.value else None
+    encoder = readings.load_encoder_of(_GENERATOR.value, _ENCODER.value, generator.config)
     if generator.config.c_dim:
         raise ValueError(
             f"expected a generator without labels, found one of {generator.config.c_dim}"
@@ -77,9 +79,12 @@ def main() -> None:
         "linear_share": explained,
         "components_share": (np.cumsum(spread)[:_COMPONENTS] / spread.sum()).tolist(),
     }
-    if encoder is not None and directions.names:
-        with command.progress("judging"):
+    with command.progress("judging"):
+        if encoder is not None and directions.names:
             report["judged"] = readings.judge_edits(generator, encoder, directions, ws)
+        if directions.names and (embed := load_face_id()) is not None:
+            identity, strangers = readings.judge_identity(generator, embed, directions, ws)
+            report |= {"identity": identity, "strangers": strangers}
     with filling_folder(out) as folder:
         write_directions(folder / "directions.safetensors", directions, statistics)
         _write_components(folder / "components.png", generator, statistics, ws[:_SHOWN])

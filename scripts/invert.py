@@ -1,9 +1,9 @@
 r"""Finds the latents by which a StyleGAN2 generator paints given pictures.
 
 A photo's face is found and cut as the training pictures were; then its latents are searched from
-an encoder's guess, or from the most alike of some samples. With --tune the generator is bent a
-little, until it shows the pictures at their latents (pivotal tuning), and is written too. Into
---out go
+an encoder's guess or from the most alike of some samples, whichever is nearer. With --tune the
+generator is bent a little, until it shows the pictures at their latents (pivotal tuning), and is
+written too. Into --out go
 
   inversion.safetensors  latents [N, L, w] (W+), the cut pictures, how they were cut
   generator.safetensors  the tuned generator, with --tune
@@ -13,9 +13,9 @@ little, until it shows the pictures at their latents (pivotal tuning), and is wr
   edits.png              the first head, changed by each named direction, likewise
   metrics.json           PSNR before and after, what speaks against a picture
 
-Examples (the first reads a generator of `train_stylegan --people`):
+Examples (the first takes the generator that comes along, and its encoder):
 
-  python -m scripts.invert --generator=out/heads/generator.safetensors --image=me.jpg --tune
+  python -m scripts.invert --generator=heads --image=me.jpg --tune
   python -m scripts.invert --generator=G.safetensors --encoder=out/encoder/encoder.safetensors \
       --image=me.jpg,you.jpg --out=out/us
   python -m scripts.invert --generator=G.safetensors --image=cut.png --aligned
@@ -43,7 +43,6 @@ from models.stylegan import inversion, pivotal
 from models.stylegan.directions import Directions, edited, read_labels
 from models.stylegan.directions_io import KeptInversion, read_directions, write_inversion
 from models.stylegan.encoder import encode_latents
-from models.stylegan.encoder_io import read_encoder
 from models.stylegan.generator import Generator, synthesize
 from models.stylegan.inversion import InversionConfig, psnr_db
 from models.stylegan.latents import sample_latents
@@ -70,7 +69,9 @@ _LANDMARKS = flags.DEFINE_multi_string(
     "landmarks", [], "68 points in .pts, one file per picture; else they are detected."
 )
 _ALIGNED = flags.DEFINE_bool("aligned", False, "The pictures are cut already.")
-_ENCODER = flags.DEFINE_string("encoder", None, "Encoder from `train_encoder`, to start from.")
+_ENCODER = flags.DEFINE_string(
+    "encoder", None, "File of `train_encoder`, or none; by default what came with the generator."
+)
 _DIRECTIONS = flags.DEFINE_string("directions", None, "Directions from `find_directions`.")
 _SPACE = flags.DEFINE_enum("space", "w+", list(inversion.SPACES), "One latent, or one a layer.")
 _STEPS = flags.DEFINE_integer("steps", InversionConfig.steps, "Of the search.", 1)
@@ -154,26 +155,25 @@ def _read_pictures(paths: list[str], generator: Generator) -> list[Cut]:
 def _start(
     generator: Generator, pictures: list[Cut], statistics: Any, directions: Directions | None
 ) -> np.ndarray:
-    """The encoder's latents, or those of the most alike of some samples."""
-    config, images = generator.config, np.stack([cut.image for cut in pictures])
-    shape = len(images), config.num_ws, config.w_dim
-    if not _ENCODER.value:
-        samples = sample_latents(jax.random.key(_SEED.value), generator, _SAMPLES)
-        samples = np.concatenate([np.asarray(statistics.mean)[None], samples])
-        nearest = [
-            readings.nearest_latents(
-                generator, cut.image[None], readings.turned(samples, cut.pose, directions)
-            )
-            for cut in pictures
-        ]
-        return np.concatenate(nearest)
-    encoder = read_encoder(_ENCODER.value)
-    theirs = encoder.config.resolution, encoder.config.num_ws, encoder.config.w_dim
-    if theirs != (config.resolution, *shape[1:]):
-        raise ValueError(
-            f"expected an encoder of {config.resolution} pixels and latents {shape[1:]}, found "
-            f"{theirs[0]} and {theirs[1:]} in {_ENCODER.value}"
-        )
+    """For each picture the nearest of some samples and of what the encoder says, [N, L, w]."""
+    samples = sample_latents(jax.random.key(_SEED.value), generator, _SAMPLES)
+    samples = np.concatenate([np.asarray(statistics.mean)[None], samples])
+    samples = np.repeat(np.asarray(samples)[:, None], generator.config.num_ws, 1)
+    guesses = _encoded(generator, np.stack([cut.image for cut in pictures]))
+    nearest = []
+    for index, cut in enumerate(pictures):
+        candidates = readings.turned(samples, cut.pose, directions)
+        if guesses is not None:
+            candidates = np.concatenate([guesses[index : index + 1], candidates])
+        nearest.append(readings.nearest_latents(generator, cut.image, candidates))
+    return np.stack(nearest)
+
+
+def _encoded(generator: Generator, images: np.ndarray) -> np.ndarray | None:
+    """The encoder's latents [N, L, w] of pictures, if there is one."""
+    encoder = readings.load_encoder_of(_GENERATOR.value, _ENCODER.value, generator.config)
+    if encoder is None:
+        return None
     return np.asarray(encode_latents(encoder.params, images, encoder.statistics, encoder.config).ws)
 
 

@@ -15,7 +15,6 @@ _PARTS = {
 }
 _SAMPLES = 10_000
 POSE = ("yaw", "pitch")  # in degrees; all other labels are deviations
-WHO = ("sex", "age", "asian", "african", "tone")  # named; more of it is in the head's shape
 
 
 def is_of_people(generator: Generator) -> bool:

@@ -1,7 +1,7 @@
-"""An encoder as the judge of edits: what it reads in pictures before and after.
+"""What pictures say: the nearest latents, what edits change, who is seen.
 
-It was taught on pictures whose latents are known, so a reading of its latents is a reading of the
-picture. It errs like any reader; what it reads of pictures that were not edited says how much.
+An encoder that was taught on pictures whose latents are known judges edits: a reading of its
+latents is a reading of the picture. Who is seen before and after, a face embedding says.
 """
 
 from typing import Any
@@ -9,13 +9,40 @@ from typing import Any
 import jax
 import numpy as np
 
+from models.stylegan.config import GeneratorConfig
 from models.stylegan.directions import Directions, edited, read_labels
 from models.stylegan.encoder import TrainedEncoder, encode_latents
+from models.stylegan.encoder_io import load_encoder, shipped_encoders
 from models.stylegan.generator import Generator, synthesize
-from scripts.generators.labels import POSE, WHO
+from scripts.generators.labels import POSE
+from scripts.shell.identity import Embed
 
 _BATCH = 50
-_AMOUNT = 1.0  # deviations, both ways
+
+
+def load_encoder_of(
+    generator: str, encoder: str | None, config: GeneratorConfig
+) -> TrainedEncoder | None:
+    """Loads an encoder: of this name or file, or the one that came along with its generator.
+
+    Args:
+      generator: its file or name.
+      encoder: likewise; "none" for none.
+      config: of the generator.
+
+    Raises:
+      ValueError: in one line, when it is no encoder, or one of another shape.
+    """
+    if encoder == "none" or (not encoder and generator not in shipped_encoders()):
+        return None
+    loaded = load_encoder(encoder or generator)
+    wanted, found = (
+        f"{shape.resolution} pixels and {shape.num_ws} latents of {shape.w_dim} numbers"
+        for shape in (config, loaded.config)
+    )
+    if found != wanted:
+        raise ValueError(f"expected an encoder of {wanted}, found one of {found} in {encoder}")
+    return loaded
 
 
 def painted(generator: Generator, ws: np.ndarray) -> np.ndarray:
@@ -29,33 +56,32 @@ def encoded(encoder: TrainedEncoder, images: np.ndarray) -> np.ndarray:
     return _in_batches(lambda part: encode_latents(params, part, statistics, config).shared, images)
 
 
-def nearest_latents(generator: Generator, images: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Returns for pictures [N, r, r, 3] the latents [N, L, w] of the nearest of samples [M, w].
+def nearest_latents(generator: Generator, image: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns of samples [M, L, w] that [L, w] whose picture is nearest to a picture [r, r, 3].
 
     A search from the mean latent can end at a head that is turned the wrong way.
     """
-    ws = np.repeat(np.float32(samples)[:, None], generator.config.num_ws, 1)
-    made = np.clip(painted(generator, ws), -1.0, 1.0)
-    return np.stack([ws[np.mean((made - image) ** 2, (1, 2, 3)).argmin()] for image in images])
+    made = np.clip(painted(generator, np.float32(samples)), -1.0, 1.0)
+    return samples[np.mean((made - image) ** 2, (1, 2, 3)).argmin()]
 
 
 def turned(
     samples: np.ndarray, pose: np.ndarray | None, directions: Directions | None
 ) -> np.ndarray:
-    """Turns samples [M, w] to a pose [2] in degrees, where it is known and there are directions."""
+    """Turns samples [M, L, w] to a pose [2], degrees, where it and directions are known."""
     if pose is None or directions is None or not set(POSE) <= set(directions.names):
         return samples
     for name, angle in zip(POSE, pose, strict=True):
         at = read_labels(samples, directions)[:, directions.names.index(name)]
         step = directions.edits[directions.names.index(name)]
-        samples = samples + (angle - at)[:, None] * step
+        samples = samples + (angle - at)[:, None, None] * step
     return samples
 
 
 def judge_edits(
     generator: Generator, encoder: TrainedEncoder, directions: Directions, ws: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Reads what each edit changes.
+    """Reads what each edit changes, of a deviation of its label to either side.
 
     Args:
       generator: of the latents.
@@ -65,44 +91,54 @@ def judge_edits(
 
     Returns:
       By name: `changed`, the share of what was asked for; `beside`, the largest mean change of
-      another label, in its deviations; `identity`, the mean cosine of who is seen before and after.
+      another label, in its deviations.
     """
-    before = encoded(encoder, painted(generator, ws))
-    scale = directions.deviations
     scores = {}
     for index, name in enumerate(directions.names):
-        amount = _AMOUNT * float(scale[index])
-        ends = [
-            encoded(encoder, painted(generator, edited(ws, directions, name, sign * amount)))
-            for sign in (-1.0, 1.0)
-        ]
-        low, high = (read_labels(end, directions) / scale for end in ends)
-        change = np.mean(high - low, 0) / (2.0 * _AMOUNT)
+        low, high = (
+            read_labels(encoded(encoder, painted(generator, end)), directions)
+            for end in _ends(ws, directions, name)
+        )
+        change = np.mean((high - low) / directions.deviations, 0) / 2.0
         others = np.delete(change, index)
         scores[name] = {
             "changed": round(float(change[index]), 3),
             "beside": round(float(np.abs(others).max()), 3) if others.size else 0.0,
-            "identity": round(
-                float(np.mean([_alike(before, e, directions, name) for e in ends])), 3
-            ),
         }
     return scores
 
 
-def _alike(before: np.ndarray, after: np.ndarray, directions: Directions, name: str) -> float:
-    """Cosine of latents that say who is seen: all but what has a name, and that of who it is."""
-    left_out = [
-        edit
-        for label, edit in zip(directions.names, directions.edits, strict=True)
-        if label == name or label not in WHO
-    ]
-    basis, _ = np.linalg.qr(np.stack(left_out).T)
-    middle = before.mean(0)
-    a, b = (values - middle for values in (before, after))
-    a, b = (values - (values @ basis) @ basis.T for values in (a, b))
-    return float(
-        np.mean(np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1))
-    )
+def judge_identity(
+    generator: Generator, embed: Embed, directions: Directions, ws: np.ndarray
+) -> tuple[dict[str, float], float]:
+    """Returns how alike who is seen before and after an edit is, by name, and how alike strangers.
+
+    Both are mean cosines.
+
+    Args:
+      generator: of the latents.
+      embed: pictures [N, r, r, 3] in [0, 1] to unit embeddings.
+      directions: edits, each of a deviation of its label to either side.
+      ws: [N, L, w] of heads that are edited.
+    """
+
+    def seen(ws: np.ndarray) -> np.ndarray:
+        images = np.clip(0.5 * painted(generator, ws) + 0.5, 0.0, 1.0)
+        return _in_batches(embed, images)
+
+    before = seen(ws)
+    cosines = {}
+    for name in directions.names:
+        after = [seen(end) for end in _ends(ws, directions, name)]
+        cosines[name] = round(float(np.mean(np.sum(before * after, -1))), 3)
+    strangers = (before @ before.T)[np.triu_indices(len(before), 1)]
+    return cosines, round(float(strangers.mean()), 3)
+
+
+def _ends(ws: np.ndarray, directions: Directions, name: str) -> list[np.ndarray]:
+    """The latents, a deviation less and more of what has the name."""
+    amount = float(directions.deviations[directions.names.index(name)])
+    return [edited(ws, directions, name, sign * amount) for sign in (-1.0, 1.0)]
 
 
 def _in_batches(function: Any, values: np.ndarray) -> np.ndarray:
