@@ -6,7 +6,25 @@ import pytest
 import safetensors.numpy
 from torch_files import FEW, assert_same, program_of, write_stream, write_zip
 
-from models.weights import read_entries, take_entries
+from models.weights import find_weights, read_entries, shipped_weights, take_entries
+
+
+def test_weights_that_come_along_are_small_and_say_where_they_are_from():
+    paths = shipped_weights("")
+    assert {"motion_stalk", "generator_heads", "face_id"} <= set(paths)
+    sizes = [path.stat().st_size for path in paths.values()]
+    assert max(sizes) <= 12e6 and sum(sizes) <= 40e6
+    assert all(path.with_suffix(".md").is_file() for path in paths.values())
+
+
+def test_weights_are_found_by_name_or_path(tmp_path):
+    assert (
+        find_weights("heads", "generator_", "a generator") == shipped_weights("")["generator_heads"]
+    )
+    (tmp_path / "own").touch()
+    assert find_weights(tmp_path / "own", "generator_", "a generator") == tmp_path / "own"
+    with pytest.raises(ValueError, match=r"expected a prior's file or one of .*stalk.*, found no"):
+        find_weights("heads", "motion_", "a prior")
 
 
 @pytest.mark.parametrize("write", [write_zip, write_stream])
