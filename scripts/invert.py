@@ -43,7 +43,7 @@ from models.stylegan import inversion, pivotal
 from models.stylegan.directions import Directions, edited, read_labels
 from models.stylegan.directions_io import KeptInversion, read_directions, write_inversion
 from models.stylegan.encoder import encode_latents
-from models.stylegan.generator import Generator, synthesize
+from models.stylegan.generator import Generator
 from models.stylegan.inversion import InversionConfig, psnr_db
 from models.stylegan.latents import sample_latents
 from models.stylegan.pivotal import TuningConfig
@@ -106,22 +106,22 @@ def main() -> None:
     start = _start(generator, pictures, statistics, directions)
     features = _features(generator)
     config = InversionConfig(space=_SPACE.value, steps=_STEPS.value)
-    with command.progress(f"searching {len(images)} latents"):
+    with command.progress(f"searching {len(images)} latents", config.steps) as advance:
         found = inversion.invert(
-            key, generator.params, images, start, statistics, features, generator.config, config
-        )
-        jax.block_until_ready(found)
-    rows = [images, _painted(generator, start), found.images]
+            key, generator.params, images, start, statistics, features, generator.config, config,
+            advance,
+        )  # fmt: skip
+    rows = [images, readings.painted(generator, start), found.images]
     tuned, tuning = generator, None
     if _TUNE.value:
         how = TuningConfig(steps=_TUNE_STEPS.value, rate=_TUNE_RATE.value)
-        with command.progress("tuning the generator"):
+        with command.progress("tuning the generator, steps at most", how.steps) as advance:
             tuning = pivotal.tune(
                 key, generator.params, found.ws, images, None, statistics, features,
-                generator.config, how,
+                generator.config, how, advance,
             )  # fmt: skip
-            tuned = generator._replace(params=jax.block_until_ready(tuning.params))
-        rows.append(_painted(tuned, found.ws))
+        tuned = generator._replace(params=tuning.params)
+        rows.append(readings.painted(tuned, found.ws))
     report = _report(paths, pictures, rows, tuning)
     with filling_folder(out) as folder:
         _write(folder, paths, pictures, tuned, found.ws, rows, report)
@@ -198,10 +198,6 @@ def _directions(generator: Generator) -> Directions | None:
     return labels.named_directions(generator) if labels.is_of_people(generator) else None
 
 
-def _painted(generator: Generator, ws: Any) -> np.ndarray:
-    return np.asarray(synthesize(generator.params, np.asarray(ws), None, generator.config))
-
-
 def _report(
     paths: list[str], pictures: list[Cut], rows: list[np.ndarray], tuning: Any | None
 ) -> dict[str, Any]:
@@ -255,14 +251,14 @@ def _write_edits(
             for one, yaw in zip(ws, at, strict=True)
             for angle in _TURN
         ]
-        pictures = _painted(generator, np.concatenate(turned))
+        pictures = readings.painted(generator, np.concatenate(turned))
         sheets.write_sheet(folder / "turn.png", pictures, len(_TURN))
     changed = [
         edited(ws[:1], directions, name, amount * float(deviation))
         for name, deviation in zip(directions.names, directions.deviations, strict=True)
         for amount in _EDITS
     ]
-    pictures = _painted(generator, np.concatenate(changed))
+    pictures = readings.painted(generator, np.concatenate(changed))
     sheets.write_sheet(folder / "edits.png", pictures, 3 * len(_EDITS), directions.names)
 
 

@@ -9,9 +9,11 @@ from models.stylegan.config import GeneratorConfig
 from models.stylegan.generator import init_generator, map_latents, synthesize
 from models.stylegan.inversion import (
     InversionConfig,
+    found_latents,
+    init_search,
     invert,
     noise_correlation,
-    search_latents,
+    search_step,
 )
 from models.stylegan.latents import latent_statistics, sample_latents, unwhitened, whitened
 from models.stylegan.pivotal import TuningConfig, tune
@@ -41,26 +43,33 @@ def found_in(linear, **settings):
 
     start = jnp.broadcast_to(statistics.mean, (2, LAYERS, SIZE))
     config = InversionConfig(steps=600, absolute=0.0, spread=0.0, **settings)
-    search = jax.jit(
-        lambda images: search_latents(paint, images, start, None, statistics, None, config)
-    )
+
+    @jax.jit
+    def search(images):
+        state = init_search(start, None, statistics, config)
+
+        def step(state, _):
+            return search_step(state, paint, images, statistics, None, config)
+
+        return found_latents(jax.lax.scan(step, state, length=config.steps)[0], statistics)
+
     return search(images)
 
 
 def test_the_latents_of_a_linear_generator_are_the_least_squares_solution(linear):
     matrix, _, images = linear
-    each = found_in(linear, prior=0.0).ws
+    each = found_in(linear, prior=0.0)
     flat = images.reshape(2, -1)
     wanted = np.linalg.lstsq(matrix.reshape(-1, flat.shape[1]).T, flat.T, rcond=None)[0].T
     np.testing.assert_allclose(each.reshape(2, -1), wanted, atol=2e-3)
-    shared = found_in(linear, prior=0.0, space="w").ws
+    shared = found_in(linear, prior=0.0, space="w")
     wanted = np.linalg.lstsq(matrix.sum(0).T, flat.T, rcond=None)[0].T
     np.testing.assert_allclose(shared, np.repeat(wanted[:, None], LAYERS, 1), atol=2e-3)
 
 
 def test_with_a_prior_they_are_those_of_ridge_regression_in_deviations_of_w(linear):
     matrix, statistics, images = linear
-    ws = found_in(linear, prior=2.0, space="w").ws
+    ws = found_in(linear, prior=2.0, space="w")
     flat, of_w = images.reshape(2, -1), np.float64(matrix).sum(0)
     axes = np.asarray(unwhitened(np.eye(SIZE, dtype=np.float32), statistics) - statistics.mean)
     of_values = axes @ of_w / np.sqrt(flat.shape[1])

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from models.perception.lpips import lpips
 from models.stylegan.config import GeneratorConfig
@@ -66,7 +67,16 @@ class Inversion(NamedTuple):
     losses: jax.Array  # [steps, N]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "inversion"))
+@struct.dataclass
+class SearchState:
+    """Where a search is, all of it in deviations of W."""
+
+    shared: jax.Array  # [N, w]
+    offsets: jax.Array  # [N, L, w] of the layers; zero in W
+    noise: Noise | None
+    moments: Any
+
+
 def invert(
     key: jax.Array,
     params: Any,
@@ -76,8 +86,12 @@ def invert(
     features: Any | None,
     config: GeneratorConfig,
     inversion: InversionConfig = InversionConfig(),
+    on_step: Callable[[], None] = lambda: None,
 ) -> Inversion:
     """Searches the latents of pictures.
+
+    Steps are called one by one: on CPUs, convolutions within a loop of XLA's take five times as
+    long.
 
     Args:
       key: of the first noise, where it is searched.
@@ -86,82 +100,122 @@ def invert(
       start: [N, L, w] latents to begin with.
       statistics: of W.
       features: parameters of LPIPS, or None to do without.
-      config: static, of the generator.
-      inversion: static.
+      config: of the generator.
+      inversion: settings.
+      on_step: called after each step.
     """
     side = config.resolution
     if images.shape[1:] != (side, side, config.image_channels):
         raise ValueError(f"expected pictures of {side} x {side}, found {images.shape}")
     noise = random_noise(key, config, len(images)) if inversion.has_noise else None
+    state, losses = init_search(start, noise, statistics, inversion), []
+    for _ in range(inversion.steps):
+        state, each = _invert_step(state, params, images, statistics, features, config, inversion)
+        losses.append(jax.block_until_ready(each))
+        on_step()
+    ws = found_latents(state, statistics)
+    made = synthesize(params, ws, state.noise, config)
+    return Inversion(ws, state.noise, made, jnp.stack(losses))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "inversion"), donate_argnames="state")
+def _invert_step(
+    state: SearchState,
+    params: Any,
+    images: jax.Array,
+    statistics: LatentStatistics,
+    features: Any | None,
+    config: GeneratorConfig,
+    inversion: InversionConfig,
+) -> tuple[SearchState, jax.Array]:
     distance = None
     if features is not None and inversion.perceptual:
         distance = functools.partial(perceptual_distance, features, network=inversion.network)
-    return search_latents(
-        lambda ws, noise: synthesize(params, ws, noise, config),
-        images, start, noise, statistics, distance, inversion,
-    )  # fmt: skip
+
+    def paint(ws: jax.Array, noise: Noise | None) -> jax.Array:
+        return synthesize(params, ws, noise, config)
+
+    return search_step(state, paint, images, statistics, distance, inversion)
 
 
-def search_latents(
+def init_search(
+    start: jax.Array, noise: Noise | None, statistics: LatentStatistics, inversion: InversionConfig
+) -> SearchState:
+    """Returns the state before the first step.
+
+    Args:
+      start: [N, L, w] latents to begin with; in W, their mean.
+      noise: to begin with, or None for a search without it.
+      statistics: of W.
+      inversion: settings.
+    """
+    at = whitened(jnp.asarray(start, jnp.float32), statistics)
+    shared = jnp.mean(at, 1)
+    offsets = at - shared[:, None]
+    if inversion.space == "w":
+        offsets = jnp.zeros_like(offsets)
+    state = SearchState(shared, offsets, noise, None)
+    return state.replace(moments=_adam(inversion).init(_searched(state)))
+
+
+def search_step(
+    state: SearchState,
     paint: Paint,
     images: jax.Array,
-    start: jax.Array,
-    noise: Noise | None,
     statistics: LatentStatistics,
     distance: Distance | None,
     inversion: InversionConfig,
-) -> Inversion:
-    """Searches the latents of pictures for any generator; arguments as of `invert`.
+) -> tuple[SearchState, jax.Array]:
+    """Takes one step towards the latents of pictures, for any generator.
 
     Args:
+      state: from `init_search`.
       paint: the generator.
       images: [N, H, W, C].
-      start: [N, L, w].
-      noise: to begin with, or None for a search without it.
       statistics: of W.
       distance: a further term of the loss, or None.
       inversion: settings.
-    """
-    at = whitened(start, statistics)
-    shared = jnp.mean(at, 1)
-    found = {"shared": shared}
-    if inversion.space == "w+":
-        found["offsets"] = at - shared[:, None]
-    if noise is not None:
-        found["noise"] = noise
 
-    def latents(found: dict[str, Any]) -> jax.Array:
-        values = jnp.broadcast_to(found["shared"][:, None], start.shape)
-        return unwhitened(values + found.get("offsets", 0.0), statistics)
+    Returns:
+      The state after it, and the loss [N] before it.
+    """
 
     def loss(found: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        error = paint(latents(found), found.get("noise")) - images
+        at = state.replace(**found)
+        error = paint(found_latents(at, statistics), at.noise) - images
         each = picture_loss(error, inversion.square, inversion.absolute)
         if distance is not None:
             each += inversion.perceptual * distance(error + images, images)
-        each += inversion.prior * jnp.mean(found["shared"] ** 2, -1)
-        if "offsets" in found:
-            each += inversion.spread * jnp.mean(found["offsets"] ** 2, (-2, -1))
-        if "noise" in found:
-            each += inversion.noise * noise_correlation(found["noise"])
+        each += inversion.prior * jnp.mean(at.shared**2, -1)
+        each += inversion.spread * jnp.mean(at.offsets**2, (-2, -1))
+        if at.noise is not None:
+            each += inversion.noise * noise_correlation(at.noise)
         return jnp.sum(each), each
 
+    found = _searched(state)
+    gradient, each = jax.grad(loss, has_aux=True)(found)
+    if inversion.space == "w":
+        gradient["offsets"] = jnp.zeros_like(state.offsets)
+    updates, moments = _adam(inversion).update(gradient, state.moments)
+    found = optax.apply_updates(found, updates)
+    if state.noise is not None:
+        found["noise"] = jax.tree.map(_normal, found["noise"])
+    return state.replace(**found, moments=moments), each
+
+
+def found_latents(state: SearchState, statistics: LatentStatistics) -> jax.Array:
+    """Returns the latents [N, L, w] where a search is."""
+    return unwhitened(state.shared[:, None] + state.offsets, statistics)
+
+
+def _searched(state: SearchState) -> dict[str, Any]:
+    return {"shared": state.shared, "offsets": state.offsets, "noise": state.noise}
+
+
+def _adam(inversion: InversionConfig) -> optax.GradientTransformation:
     warm = max(1, round(inversion.warm_up * inversion.steps))
     rate = optax.warmup_cosine_decay_schedule(0.0, inversion.rate, warm, inversion.steps + 1)
-    adam = optax.adam(rate)
-
-    def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
-        found, moments = state
-        gradient, each = jax.grad(loss, has_aux=True)(found)
-        updates, moments = adam.update(gradient, moments)
-        found = optax.apply_updates(found, updates)
-        if "noise" in found:
-            found = found | {"noise": jax.tree.map(_normal, found["noise"])}
-        return (found, moments), each
-
-    (found, _), losses = jax.lax.scan(step, (found, adam.init(found)), length=inversion.steps)
-    ws, noise = latents(found), found.get("noise")
-    return Inversion(ws, noise, paint(ws, noise), losses)
+    return optax.adam(rate)
 
 
 def picture_loss(error: jax.Array, square: float, absolute: float) -> jax.Array:

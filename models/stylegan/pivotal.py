@@ -12,11 +12,13 @@ Source: Roich et al. 2022 (pivotal tuning, locality).
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from models.stylegan.config import GeneratorConfig
 from models.stylegan.generator import synthesize
@@ -49,14 +51,14 @@ class Tuning(NamedTuple):
     steps: jax.Array  # [] that were taken
 
 
-class _State(NamedTuple):
-    step: jax.Array
+@struct.dataclass
+class _State:
+    step: jax.Array  # [] int32
     synthesis: Any
     moments: Any
-    distances: jax.Array
+    distances: jax.Array  # [N] before the last step
 
 
-@functools.partial(jax.jit, static_argnames=("config", "tuning"))
 def tune(
     key: jax.Array,
     params: Any,
@@ -67,8 +69,11 @@ def tune(
     features: Any | None,
     config: GeneratorConfig,
     tuning: TuningConfig = TuningConfig(),
+    on_step: Callable[[], None] = lambda: None,
 ) -> Tuning:
     """Tunes one generator to all pictures of a batch.
+
+    Steps are called one by one, as those of `inversion.invert` are.
 
     Args:
       key: of the latents at which it is held.
@@ -78,23 +83,50 @@ def tune(
       noise: of the pictures, or None.
       statistics: of W.
       features: parameters of LPIPS, or None to do without.
-      config: static, of the generator.
-      tuning: static.
+      config: of the generator.
+      tuning: settings.
+      on_step: called after each step.
     """
     before = params["synthesis"]
-    adam = optax.adam(tuning.rate)
-    is_perceptual = features is not None and tuning.perceptual > 0
-    stop = tuning.stop_lpips if is_perceptual else 10.0 ** (-tuning.stop_psnr_db / 20.0)
+    state = _State(
+        step=jnp.int32(0),
+        synthesis=jax.tree.map(jnp.copy, before),  # steps give theirs away
+        moments=optax.adam(tuning.rate).init(before),
+        distances=jnp.full(len(ws), jnp.inf),
+    )
+    stop = tuning.stop_lpips
+    if not _is_perceptual(features, tuning):
+        stop = 10.0 ** (-tuning.stop_psnr_db / 20.0)
+    while int(state.step) < tuning.steps and bool(jnp.any(state.distances > stop)):
+        state = _tune_step(
+            key, state, before, ws, images, noise, statistics, features, stop, config, tuning
+        )
+        on_step()
+    return Tuning(params | {"synthesis": state.synthesis}, state.distances, state.step)
 
-    def loss(synthesis: Any, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+
+@functools.partial(jax.jit, static_argnames=("config", "tuning"), donate_argnames="state")
+def _tune_step(
+    key: jax.Array,
+    state: _State,
+    before: Any,
+    ws: jax.Array,
+    images: jax.Array,
+    noise: Noise | None,
+    statistics: LatentStatistics,
+    features: Any | None,
+    stop: jax.Array,
+    config: GeneratorConfig,
+    tuning: TuningConfig,
+) -> _State:
+    def loss(synthesis: Any) -> tuple[jax.Array, jax.Array]:
         painted = _painted(synthesis, ws, noise, config)
-        if is_perceptual:
+        each = picture_loss(painted - images, tuning.square, tuning.absolute)
+        if _is_perceptual(features, tuning):
             distances = perceptual_distance(features, painted, images, tuning.network)
+            each += tuning.perceptual * distances
         else:
             distances = 0.5 * jnp.sqrt(jnp.mean((painted - images) ** 2, (1, 2, 3)))
-        each = picture_loss(painted - images, tuning.square, tuning.absolute)
-        if is_perceptual:
-            each += tuning.perceptual * distances
         total = jnp.sum(each)
         if tuning.locality:
             # Without noise: that of the pictures is theirs.
@@ -103,20 +135,17 @@ def tune(
             total += tuning.locality * len(ws) * jnp.mean((new - old) ** 2)
         return total, distances
 
-    def step(state: _State) -> _State:
-        drawn = jax.random.fold_in(key, state.step)
-        gradient, distances = jax.grad(loss, has_aux=True)(state.synthesis, drawn)
-        updates, moments = adam.update(gradient, state.moments)
-        # The distances are those before the step; they stop it, and the step with it.
-        share = jnp.where(jnp.all(distances <= stop), 0.0, 1.0)
-        synthesis = jax.tree.map(lambda p, u: p + share * u, state.synthesis, updates)
-        return _State(state.step + 1, synthesis, moments, distances)
+    drawn = jax.random.fold_in(key, state.step)
+    gradient, distances = jax.grad(loss, has_aux=True)(state.synthesis)
+    updates, moments = optax.adam(tuning.rate).update(gradient, state.moments)
+    # The distances are those before the step; they stop it, and the step with it.
+    share = jnp.where(jnp.all(distances <= stop), 0.0, 1.0)
+    synthesis = jax.tree.map(lambda p, u: p + share * u, state.synthesis, updates)
+    return _State(state.step + 1, synthesis, moments, distances)
 
-    first = _State(jnp.int32(0), before, adam.init(before), jnp.full(len(ws), jnp.inf))
-    last = jax.lax.while_loop(
-        lambda s: (s.step < tuning.steps) & jnp.any(s.distances > stop), step, first
-    )
-    return Tuning(params | {"synthesis": last.synthesis}, last.distances, last.step)
+
+def _is_perceptual(features: Any | None, tuning: TuningConfig) -> bool:
+    return features is not None and tuning.perceptual > 0
 
 
 def _painted(
