@@ -98,7 +98,7 @@ PRESETS = {
         RegressionTraining(
             (Stage(16, 2000, 32, 1.5e-2), Stage(32, 9000, 16, 1.2e-2), Stage(64, 9000, 16, 1e-2))
         ),
-        StyleganTraining(steps=1500, batch=16),
+        StyleganTraining(steps=900, batch=16),
     ),
     "gpu": _preset(
         64, 4096, 256, 64, 4,
