@@ -252,7 +252,7 @@ def _generator_loss(
             path = path_length(
                 path_key,
                 lambda ws: synthesize(params, ws, of_some, config, dtype=training.dtype),
-                ws[some],
+                mixed[some],
                 state.mean_length,
             )
             return training.path_weight * training.path_every * path.penalty, path.mean_length
