@@ -55,6 +55,10 @@ def test_deviation_is_that_of_the_pictures_of_a_group():
         with_deviation(x, 4, 1)
 
 
-def test_labels_need_a_width():
+def test_sizes_that_no_discriminator_has_are_refused():
+    with pytest.raises(ValueError, match="group_size from one on, found 0"):
+        DiscriminatorConfig(8, (4, 4), group_size=0)
+    with pytest.raises(ValueError, match="group_channels that divide 4 channels, found 3"):
+        DiscriminatorConfig(8, (4, 4), group_channels=3)
     with pytest.raises(ValueError, match="c_dim and cmap_dim both zero or neither, found 3 and 0"):
         DiscriminatorConfig(8, (4, 4), c_dim=3)
