@@ -103,7 +103,11 @@ def test_bad_input_is_one_line(files, tmp_path):
         ("invert", (photo, f"--landmarks={POINTS}", "--aligned"), "expected one --landmarks"),
         ("invert", (photo, f"--directions={files / 'g.safetensors'}"), "expected directions in"),
         ("invert", (f"--generator={files / 'c.safetensors'}", photo), "without labels"),
-        ("find_directions", (f"--generator={files / 'old.safetensors'}",), "people whose latents"),
+        (
+            "find_directions",
+            (f"--generator={files / 'old.safetensors'}",),
+            "with other latent_blocks",
+        ),
         ("find_directions", (f"--encoder={files / 'g.safetensors'}",), "expected an encoder"),
         ("train_encoder", (f"--generator={files / 'c.safetensors'}",), "without labels"),
     ]

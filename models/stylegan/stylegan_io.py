@@ -8,7 +8,6 @@ settings and facts. Generators that come along are known by what they show.
 import dataclasses
 import functools
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -160,7 +159,7 @@ def _read_header(path: str | os.PathLike, kind: str) -> tuple[Any, dict[str, Any
     try:
         return _config(_KINDS[kind], values), facts
     except (ValueError, TypeError) as error:
-        raise ValueError(f"expected the settings of a {kind} in {path}, found {error}") from None
+        raise ValueError(f"{error}, in the settings of a {kind} in {path}") from None
 
 
 def _config(config: type, values: dict[str, Any]) -> Any:
@@ -174,7 +173,7 @@ def _config(config: type, values: dict[str, Any]) -> Any:
         is_text = name == "architecture" and isinstance(value, str)
         are_counts = all(type(count) is int and 0 <= count < _MOST for count in counts)
         if not (is_real or is_text or are_counts) or len(counts) > 16:
-            raise ValueError(f"{name} {str(value)[:40]}")
+            raise ValueError(f"expected a size, found {name} {str(value)[:40]}")
     if not values["channels"] or values.get("mapping_layers", 0) > 64:
-        raise ValueError("too few channels, or too many layers")
+        raise ValueError("expected channels and at most 64 layers, found other counts")
     return config(**values)

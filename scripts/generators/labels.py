@@ -29,8 +29,8 @@ def is_of_people(generator: Generator) -> bool:
     blocks = {name: [block.start, block.stop] for name, block in BLOCKS.items()}
     if generator.facts.get("latent_blocks") != blocks or generator.config.z_dim != LATENT_SIZE:
         raise ValueError(
-            f"expected a generator of people whose latents have the blocks {', '.join(BLOCKS)}, "
-            "found one with others"
+            f"expected a generator of people whose {LATENT_SIZE} numbers mean what they do now, "
+            f"found one of {generator.config.z_dim} with other latent_blocks"
         )
     return True
 
