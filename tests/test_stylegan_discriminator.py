@@ -14,12 +14,16 @@ C = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
 
 
 def trained(config):
-    """Parameters none of which is zero, as biases are before training."""
+    """Parameters none of which is zero, as biases are before training; skips beyond a clamp."""
     rng = np.random.default_rng(1)
-    params = init_discriminator(jax.random.key(0), config)
-    return jax.tree.map(
-        lambda p: p + rng.normal(scale=0.3, size=p.shape).astype(np.float32), params
+    params = jax.tree.map(
+        lambda p: p + rng.normal(scale=0.3, size=p.shape).astype(np.float32),
+        init_discriminator(jax.random.key(0), config),
     )
+    for block in params.values():
+        if "skip" in block:
+            block["skip"]["weight"] *= 5.0
+    return params
 
 
 @pytest.mark.parametrize("side", [8, pytest.param(16, marks=pytest.mark.slow)])
