@@ -224,6 +224,7 @@ def test_a_latent_follows_from_its_number_and_pixels_count_by_label(pool):
     assert not np.array_equal(pool_io.latent_of(1, 3), pool_io.latent_of(0, 3))
     weights = dict(zip(LABELS, pool_io.pixel_weights(np.arange(len(LABELS))), strict=True))
     assert weights["eyes"] > weights["skin"] > weights["background"] > 0
+    assert {weights[name] for name in ("eyes", "brows", "lips", "mouth")} == {weights["eyes"]}
 
 
 def test_a_perfect_generator_gets_full_marks_and_a_blurred_one_does_not(pool):
@@ -231,9 +232,28 @@ def test_a_perfect_generator_gets_full_marks_and_a_blurred_one_does_not(pool):
     reference = judge.make_reference(learnt, held_out, SIDE)
     best = judge.judge_heads(reference.images, reference)
     assert best["psnr_db"] > 90 and best["yaw_r2"] == best["yaw_r2_of_renders"]
+    assert best["yaw_r2"] > 0.3 + best["pitch_r2"], "no more than the yaw is to be seen"
     assert best["laplacian_energy"] == pytest.approx(1) and best["variety"] == pytest.approx(1)
     assert best["frechet"] == pytest.approx(best["frechet_floor"])
     grey = judge.judge_heads(0.5 * reference.images, reference)
     assert grey["laplacian_energy"] == pytest.approx(0.5, rel=0.02)
     assert grey["variety"] == pytest.approx(0.5, rel=0.02) and grey["psnr_db"] < 30
     assert grey["frechet"] > best["frechet"]
+    dim = np.clip(reference.images, -0.8, 0.8)
+    apart = judge.judge_heads(dim + 0.2, reference._replace(images=dim))
+    assert apart["psnr_db"] == pytest.approx(20.0, abs=1e-3)  # a tenth of the range
+
+
+def test_faces_are_counted_in_enlarged_pictures():
+    pictures = np.full((4, SIDE, SIDE, 3), -1.0, np.float32)
+    pictures[1] = 1.0
+
+    def detect(image):
+        assert image.shape == (4 * SIDE, 4 * SIDE, 3) and 0.0 <= image.min() <= image.max() <= 1.0
+        return ["a face"] if image.mean() > 0.5 else []
+
+    with (
+        mock.patch.object(judge.landmarks, "detect_faces", detect),
+        mock.patch.object(judge, "_SEEN", 4),
+    ):
+        assert judge.share_of_faces(pictures) == 0.25
