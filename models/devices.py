@@ -17,7 +17,15 @@ def on_each_device(state: Tree) -> Tree:
 
 
 def over_devices(batch: Tree) -> Tree:
-    """Lays a batch, the first axis of each leaf, over all devices."""
+    """Lays a batch, the first axis of each leaf, over all devices.
+
+    Raises:
+      ValueError: the devices' shares would not be alike.
+    """
+    count, sizes = jax.device_count(), {len(leaf) for leaf in jax.tree.leaves(batch)}
+    if any(size % count for size in sizes):
+        found = ", ".join(map(str, sorted(sizes)))
+        raise ValueError(f"expected a batch that {count} devices can share out, found {found}")
     return jax.device_put(batch, NamedSharding(_all_devices(), PartitionSpec(_AXIS)))
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from render.pickle_io import Record, run_pickle
+from render.pickle_io import Record, one_line, run_pickle
 
 _DTYPES = {
     "DoubleStorage": np.dtype(np.float64),
@@ -74,8 +74,8 @@ def read_torch(path: str | os.PathLike, groups: Sequence[str] = ()) -> dict[str,
                 return _read_zip(path, groups)
         return _read_stream(path.read_bytes(), groups)
     except Exception as error:  # a pickle makes its reader raise whatever it likes
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"expected a file of torch.save, found {path}: {message}") from None
+        line = one_line(error)
+        raise ValueError(f"expected a file of torch.save, found {path}: {line}") from None
 
 
 def read_storage(content: bytes) -> np.ndarray:

@@ -114,6 +114,30 @@ def write_entries(
         temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
+def read_about(path: str | os.PathLike, name: str) -> dict[str, Any] | None:
+    """Reads what `write_entries` was told about the arrays of a file.
+
+    Args:
+      path: of any file.
+      name: of the header's entry.
+
+    Returns:
+      The JSON, empty where the entry is broken; None when the file has none, or is no safetensors.
+    """
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(name)
+    except (safetensors.SafetensorError, OSError):
+        return None
+    if text is None:
+        return None
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
 def take_entries(
     entries: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],

@@ -49,6 +49,8 @@ _ALLOWED |= {
     for file in (kind, f"_{kind}")
 }
 _MOST_DEPTH = 8  # of chumpy's expressions, and of dicts in dicts
+_MOST_NAME = 80  # letters of a name, in a message
+_MOST_LINE = 300  # letters of a message
 _DTYPES = "fiub"
 
 
@@ -66,6 +68,17 @@ class Record:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+class Dictionary(dict):
+    """A dict of a pickle, which cannot set its attributes.
+
+    Without a `__setstate__` a pickle could set those of the class, too: `__iter__` and `__next__`,
+    and reading the dict would never end.
+    """
+
+    def __setstate__(self, state: Any) -> None:
+        del state
 
 
 def is_pickle(head: bytes) -> bool:
@@ -87,14 +100,16 @@ def pickled_arrays(content: bytes) -> dict[str, NDArray]:
         values = _object_in(values)
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__} instead of a dict")
-    return dict(_named_arrays(values, _MOST_DEPTH))
+    return dict(_named_arrays(values, _MOST_DEPTH, set()))
 
 
-def _named_arrays(values: dict, depth: int) -> Iterator[tuple[str, NDArray]]:
+def _named_arrays(values: dict, depth: int, seen: set[int]) -> Iterator[tuple[str, NDArray]]:
+    """Goes through dicts in dicts, each once: a few that hold each other are read without end."""
+    seen.add(id(values))
     for name, value in values.items():
         if isinstance(value, dict):
-            if depth:
-                inner = _named_arrays(value, depth - 1)
+            if depth and id(value) not in seen:
+                inner = _named_arrays(value, depth - 1, seen)
                 yield from ((f"{name}/{rest}", array) for rest, array in inner)
         elif (array := array_of(value)) is not None:
             yield str(name), array
@@ -117,11 +132,11 @@ def run_pickle(
     Raises:
       Exception: of any kind; a pickle makes its reader raise whatever it likes.
     """
-    start, most = stream.tell(), len(stream.getbuffer())
-    for opcode, argument, _ in pickletools.genops(stream):
+    start = stream.tell()
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         # Such a number makes a reader set memory aside for all that lie below it.
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > most:
-            raise ValueError("a pickle with more entries than bytes")
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+            raise ValueError("a pickle that counts more entries than it has")
     stream.seek(start)
     return _Unpickler(stream, look_up, look_outside).load()
 
@@ -142,13 +157,24 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = self._look_up(module, name)
         if found is None:
-            raise ValueError(f"a pickle that asks for {module}.{name}, which is not allowed")
+            asked = f"{module[:_MOST_NAME]}.{name[:_MOST_NAME]}"
+            raise ValueError(f"a pickle that asks for {asked}, which is not allowed")
         return found
 
     def persistent_load(self, pid: Any) -> Any:
         if self._look_outside is None:
             raise ValueError("a pickle that leans on another file")
         return self._look_outside(pid)
+
+
+def one_line(error: Exception) -> str:
+    """Returns what an error says, as one line that a terminal can be shown.
+
+    Parts of it come from the pickle: they may be as long as it is, and hold what moves a cursor.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= _MOST_LINE else f"{text[:_MOST_LINE]}..."
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def stand_in(module: str, name: str) -> Any:
@@ -158,7 +184,7 @@ def stand_in(module: str, name: str) -> Any:
         return lambda text, encoding: _latin_bytes(text)
     if (module, name) not in _ALLOWED:
         return None
-    return type(name, (dict if name == "OrderedDict" else Record,), {"name": name})
+    return type(name, (Dictionary if name == "OrderedDict" else Record,), {"name": name})
 
 
 def array_of(value: Any) -> NDArray | None:

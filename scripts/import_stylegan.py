@@ -93,7 +93,7 @@ def _sheet(generator: Generator) -> np.ndarray:
             images = np.clip(0.5 * images + 0.5, 0.0, 1.0)
             pictures += [area_downsample(image, side, side) for image in images]
             advance()
-    grey = config.image_channels == 1
+    grey = config.image_channels < 3
     shown = [picture[..., 0] if grey else picture[..., :3] for picture in pictures[:count]]
     return contact_sheet(shown, columns=int(np.ceil(np.sqrt(count))))
 

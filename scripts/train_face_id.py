@@ -60,9 +60,9 @@ _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Length of the tra
 _OUT = flags.DEFINE_string("out", "out/face_id", "Folder to write.")
 _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool by default.")
 _NUM_PEOPLE = flags.DEFINE_integer("num_people", 2000, "People to learn from.", 2)
-_JUDGED = flags.DEFINE_integer("judged", 80, "Held-out people whom dlib judges, too.", 2, HELD_OUT)
+_JUDGED = flags.DEFINE_integer("judged", 80, "Held-out people whom dlib judges, too.", 5, HELD_OUT)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the training; the preset's by default.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0, 2**31)
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 200, "Steps between judgements.", 1)
 
 _JUDGED_SIDE = 256  # pixels of the pictures that dlib sees

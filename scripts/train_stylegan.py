@@ -52,9 +52,9 @@ from models.stylegan.generator import Generator, init_generator
 from models.stylegan.regression import RegressionBatch, RegressionState
 from models.stylegan.stylegan_io import load_generator, write_generator
 from models.stylegan.train import PRESETS, StyleganPreset, StyleganState
-from recon.looks.latent_people import BLOCKS, LATENT_SIZE
+from recon.looks.latent_people import BLOCKS
 from render import files_io
-from scripts.generators import judge, photos_io, pool_io, sheets
+from scripts.generators import judge, labels, photos_io, pool_io, sheets
 from scripts.generators.pool_io import Pool
 from scripts.shell import command, stopping, training
 from scripts.shell.training import LoopConfig, Run
@@ -68,14 +68,18 @@ _ADVERSARIAL = flags.DEFINE_bool(
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(PRESETS), "Size and length of the training.")
 _OUT = flags.DEFINE_string("out", "out/stylegan", "Folder to write.")
 _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool by default.")
-_NUM_PICTURES = flags.DEFINE_integer("num_pictures", 30_000, "People to learn from.", 1)
+_NUM_PICTURES = flags.DEFINE_integer("num_pictures", 30_000, "People to learn from.", 2)
 _RESOLUTION = flags.DEFINE_integer(
-    "resolution", None, "Of pictures with --images: a power of two; the preset's by default.", 16
+    "resolution",
+    None,
+    "Of pictures with --images: a power of two; the preset's by default.",
+    16,
+    1024,
 )
 _STEPS = flags.DEFINE_integer(
     "steps", None, "With --start or --images; the preset's by default.", 1
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the start, the people and the batches.", 0, 2**31)
 _EVALUATE_EVERY = flags.DEFINE_integer("evaluate_every", 500, "Steps between judgements.", 1)
 
 _PAIRED = 10.0  # weight of the pictures' error in an adversarial training that starts from one
@@ -88,6 +92,10 @@ def main() -> None:
         raise ValueError("expected either --people or --images, found both or neither")
     if _ADVERSARIAL.value and _PEOPLE.value and not _START.value:
         raise ValueError("expected --start with --people --adversarial, found none")
+    if _STEPS.value and _PEOPLE.value and not _START.value:
+        raise ValueError("expected --steps with --start or --images: people have the preset's")
+    if _POOL.value and not _PEOPLE.value:
+        raise ValueError("expected --pool with --people only")
     preset = _chosen()
     if _PEOPLE.value and not _ADVERSARIAL.value:
         _learn_by_regression(out, preset)
@@ -252,11 +260,19 @@ def _start(preset: StyleganPreset) -> Generator:
     if not _START.value:
         return init_generator(jax.random.key(_SEED.value), preset.generator)
     start = load_generator(_START.value)
-    if _PEOPLE.value and start.config.z_dim != LATENT_SIZE:
+    config = start.config
+    if config.c_dim or config.image_channels != 3:
         raise ValueError(
-            f"expected a generator of people, with z_dim {LATENT_SIZE}, found "
-            f"{start.config.z_dim} in {_START.value}"
+            f"expected a generator of coloured pictures without labels in --start, found "
+            f"{config.image_channels} channels and labels of {config.c_dim} in {_START.value}"
         )
+    if _RESOLUTION.value not in (None, config.resolution):
+        raise ValueError(
+            f"expected --resolution={config.resolution}, or none, with {_START.value}, found "
+            f"{_RESOLUTION.value}"
+        )
+    if _PEOPLE.value and not labels.is_of_people(start):
+        raise ValueError(f"expected a generator of random people, found another in {_START.value}")
     return start
 
 

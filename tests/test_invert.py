@@ -33,6 +33,8 @@ def files(tmp_path_factory):
     facts = {"pictures": "random people", "latent_blocks": BLOCK_ENDS}
     write_generator(folder / "g.safetensors", generator._replace(params=params, facts=facts))
     write_generator(folder / "other.safetensors", generator)
+    old = {"pictures": "random people", "latent_blocks": BLOCK_ENDS | {"yaw": [1, 2]}}
+    write_generator(folder / "old.safetensors", generator._replace(facts=old))
     labelled = GeneratorConfig(8, (4, 4), z_dim=4, c_dim=2, w_dim=4, mapping_layers=1)
     write_generator(folder / "c.safetensors", init_generator(jax.random.key(0), labelled))
     image_io.write_image(folder / "astronaut.png", data.astronaut())
@@ -101,6 +103,11 @@ def test_bad_input_is_one_line(files, tmp_path):
         ("invert", (photo, f"--landmarks={POINTS}", "--aligned"), "expected one --landmarks"),
         ("invert", (photo, f"--directions={files / 'g.safetensors'}"), "expected directions in"),
         ("invert", (f"--generator={files / 'c.safetensors'}", photo), "without labels"),
+        (
+            "find_directions",
+            (f"--generator={files / 'old.safetensors'}",),
+            "with other latent_blocks",
+        ),
         ("find_directions", (f"--encoder={files / 'g.safetensors'}",), "expected an encoder"),
         ("train_encoder", (f"--generator={files / 'c.safetensors'}",), "without labels"),
     ]

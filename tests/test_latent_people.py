@@ -136,6 +136,39 @@ def test_numbers_grow_what_they_name(people, latents):
     assert (low["look.hair"] == BALD).any() and not (high["look.hair"] == BALD).any()
 
 
+def test_colours_and_lights_change_the_way_they_are_called(people, latents):
+    def both_ends(name, value=1.5):
+        z = np.repeat(latents[None], 2, 0)
+        z[:, :, BLOCKS[name]] = np.array([-value, value])[:, None, None]
+        return people(z[0]), people(z[1])
+
+    def share(color, channel):
+        return color[..., channel] / color.sum(-1)
+
+    low, high = both_ends("sex")
+    assert (low["attributes.sex"] == 0).all() and (high["attributes.sex"] == 1).all()
+    low, high = both_ends("hair_red")
+    redder = share(high["look.hair_color"], 0) - share(low["look.hair_color"], 0)
+    assert (redder > -1e-6).all() and redder.max() > 0.05
+    low, high = both_ends("lip_paint")
+    assert not low["attributes.painted_lips"].any() and high["attributes.painted_lips"].any()
+    low, high = both_ends("eye_color")
+    bluer = share(high["look.iris_gain"], 2) - share(low["look.iris_gain"], 2)
+    assert (bluer > 0).mean() > 0.9
+    low, high = both_ends("light_contrast")
+    assert (high["light_colors"][:, 0] > low["light_colors"][:, 0]).all()
+    assert (high["sky"] < low["sky"]).all()
+    low, high = both_ends("light_warmth")
+    warmer = share(high["light_colors"][:, 0], 0) - share(low["light_colors"][:, 0], 0)
+    assert (warmer > 0).all()
+    low, high = both_ends("light_elevation")
+    assert (high["light_directions"][:, 0, 1] > low["light_directions"][:, 0, 1]).all()
+    for number, axis in ((0, 2), (1, 1)):  # brighter to the right, downwards
+        sloping = latents.copy()
+        sloping[:, BLOCKS["background_slope"]] = 2.0 * np.eye(2)[number]
+        assert (np.diff(people(sloping)["background"], axis=axis) > 0).all()
+
+
 def test_only_styles_step(people, latents):
     """Between neighbours on a line from latent to latent nothing else jumps."""
     steps = []

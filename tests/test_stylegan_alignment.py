@@ -54,6 +54,15 @@ def test_the_view_and_the_cut_of_a_face_are_found_without_hidden_points(face):
         align_to_frame(face[:5], frame)
 
 
+def test_how_far_a_face_is_from_its_view_is_told_in_eye_distances():
+    rng = np.random.default_rng(3)
+    wanted = rng.uniform(0.3, 0.5, (68, 2))
+    wanted[36], wanted[45] = [0.1, 0.4], [0.9, 0.4]  # 0.8 apart
+    seen = 100.0 * wanted + rng.normal(size=(68, 2))
+    found = align_to_frame(seen, Frame(np.zeros((1, 2)), wanted[None]))
+    assert found.residual == pytest.approx(0.01 * np.sqrt(2) / 0.8, rel=0.15)
+
+
 def test_ffhqs_square_of_an_upright_face_and_of_one_that_leans():
     points = np.zeros((68, 2))
     points[36:42], points[42:48] = [80.0, 100.0], [120.0, 100.0]
@@ -64,6 +73,10 @@ def test_ffhqs_square_of_an_upright_face_and_of_one_that_leans():
     center = np.array([100.0, 105.0])
     np.testing.assert_allclose(moved(center - 90, matrix), [0, 0], atol=1e-9)
     np.testing.assert_allclose(moved(center + 90, matrix), [1, 1], atol=1e-9)
+    near = points.copy()
+    near[[48, 54], 1] = 120.0  # to the mouth 20: the eyes' distance says
+    wide = align_as_ffhq(near).matrix
+    np.testing.assert_allclose(moved(np.array([20.0, 22.0]), wide), [0, 0], atol=1e-9)
     leaning = align_as_ffhq(moved(points, WAY)).matrix
     np.testing.assert_allclose(leaning @ WAY, matrix, atol=1e-9)
     with pytest.raises(ValueError, match="eyes and a mouth that lie apart"):

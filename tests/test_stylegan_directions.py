@@ -54,7 +54,12 @@ def test_numbers_linear_in_w_are_read_and_edits_change_one_alone(samples, two):
     truth, labels, found = two
     np.testing.assert_allclose(found.readings, truth, atol=0.02)
     assert np.all(found.explained > 0.99)
+    np.testing.assert_allclose(found.means, labels.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.deviations, labels.std(0), rtol=1e-6)
     np.testing.assert_allclose(read_labels(samples, found), labels, atol=0.2)
+    layers = np.stack([samples[:3], samples[3:6]], 1)
+    middle = (labels[:3] + labels[3:6]) / 2
+    np.testing.assert_allclose(read_labels(layers, found), middle, atol=0.2)
     ws = np.repeat(np.float32(samples[:3, None]), 4, 1)
     change = read_labels(edited(ws, found, "a", 2.0), found) - read_labels(ws, found)
     np.testing.assert_allclose(change, np.tile([2.0, 0.0], (3, 1)), atol=1e-4)
@@ -63,10 +68,16 @@ def test_numbers_linear_in_w_are_read_and_edits_change_one_alone(samples, two):
     np.testing.assert_allclose(early[:, 0] - ws[:, 0], 2 * found.edits[[0] * 3], atol=1e-5)
 
 
+def test_what_is_not_linear_in_w_is_not_explained(samples):
+    label = samples[:, 0]
+    noise = np.random.default_rng(7).normal(scale=label.std(), size=COUNT)
+    assert fit_directions(samples, {"a": label + noise}).explained == pytest.approx(0.5, abs=0.05)
+
+
 def test_two_clouds_are_parted_by_their_fisher_boundary():
     rng = np.random.default_rng(1)
-    spread = np.diag([1.0, 0.3, 0.1])
-    between = np.array([0.5, 0.4, 0.2])
+    spread = 9.0 * np.diag([1.0, 0.3, 0.1])
+    between = 3.0 * np.array([0.5, 0.4, 0.2])
     is_in = rng.random(COUNT) < 0.5
     clouds = (
         rng.normal(size=(COUNT, 3)) @ np.sqrt(spread) + np.where(is_in[:, None], 1, -1) * between
@@ -76,6 +87,7 @@ def test_two_clouds_are_parted_by_their_fisher_boundary():
     wanted = 2.0 * np.linalg.solve(spread, between)
     cosine = reading @ wanted / np.linalg.norm(reading) / np.linalg.norm(wanted)
     assert cosine > 0.99 and right > 0.8
+    assert np.linalg.norm(reading) == pytest.approx(np.linalg.norm(wanted), rel=0.15)
     assert abs(bias + 5.0 * reading.sum()) < 0.15 * np.linalg.norm(reading)
 
 

@@ -14,12 +14,16 @@ C = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
 
 
 def trained(config):
-    """Parameters none of which is zero, as biases are before training."""
+    """Parameters none of which is zero, as biases are before training; skips beyond a clamp."""
     rng = np.random.default_rng(1)
-    params = init_discriminator(jax.random.key(0), config)
-    return jax.tree.map(
-        lambda p: p + rng.normal(scale=0.3, size=p.shape).astype(np.float32), params
+    params = jax.tree.map(
+        lambda p: p + rng.normal(scale=0.3, size=p.shape).astype(np.float32),
+        init_discriminator(jax.random.key(0), config),
     )
+    for block in params.values():
+        if "skip" in block:
+            block["skip"]["weight"] *= 5.0
+    return params
 
 
 @pytest.mark.parametrize("side", [8, pytest.param(16, marks=pytest.mark.slow)])
@@ -55,6 +59,10 @@ def test_deviation_is_that_of_the_pictures_of_a_group():
         with_deviation(x, 4, 1)
 
 
-def test_labels_need_a_width():
+def test_sizes_that_no_discriminator_has_are_refused():
+    with pytest.raises(ValueError, match="group_size from one on, found 0"):
+        DiscriminatorConfig(8, (4, 4), group_size=0)
+    with pytest.raises(ValueError, match="group_channels that divide 4 channels, found 3"):
+        DiscriminatorConfig(8, (4, 4), group_channels=3)
     with pytest.raises(ValueError, match="c_dim and cmap_dim both zero or neither, found 3 and 0"):
         DiscriminatorConfig(8, (4, 4), c_dim=3)

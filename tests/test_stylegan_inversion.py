@@ -13,6 +13,8 @@ from models.stylegan.inversion import (
     init_search,
     invert,
     noise_correlation,
+    picture_loss,
+    psnr_db,
     search_step,
 )
 from models.stylegan.latents import latent_statistics, sample_latents, unwhitened, whitened
@@ -42,7 +44,7 @@ def found_in(linear, **settings):
         return flat.reshape(-1, SIDE, SIDE, 3)
 
     start = jnp.broadcast_to(statistics.mean, (2, LAYERS, SIZE))
-    config = InversionConfig(steps=600, absolute=0.0, spread=0.0, **settings)
+    config = InversionConfig(steps=600, absolute=0.0, **({"spread": 0.0} | settings))
 
     @jax.jit
     def search(images):
@@ -79,6 +81,57 @@ def test_with_a_prior_they_are_those_of_ridge_regression_in_deviations_of_w(line
     away = whitened(ws, statistics)
     np.testing.assert_allclose(away, np.repeat(wanted[:, None], LAYERS, 1), atol=5e-3)
     np.testing.assert_allclose(unwhitened(away, statistics), ws, atol=1e-5)
+
+
+def test_layers_are_held_together_as_ridge_regression_of_their_offsets_would(linear):
+    matrix, statistics, images = linear
+    ws = found_in(linear, prior=2.0, spread=1.0)
+    flat, pixels = images.reshape(2, -1), images[0].size
+    axes = np.asarray(unwhitened(np.eye(SIZE, dtype=np.float32), statistics) - statistics.mean)
+    each = np.einsum("vw,lwp->lvp", axes, matrix).reshape(-1, pixels)  # of the layers' offsets
+    every = each.reshape(LAYERS, SIZE, pixels).sum(0)  # of what they share
+    rest = flat - np.asarray(statistics.mean) @ np.float64(matrix).sum(0)
+    square = np.concatenate([every, each]) / np.sqrt(pixels)
+    costs = np.repeat([2.0 / SIZE, 1.0 / (SIZE * LAYERS)], [SIZE, SIZE * LAYERS])
+    wanted = np.linalg.solve(square @ square.T + np.diag(costs), square @ rest.T / np.sqrt(pixels))
+    shared, offsets = wanted[:SIZE].T[:, None], wanted[SIZE:].T.reshape(2, LAYERS, SIZE)
+    np.testing.assert_allclose(whitened(ws, statistics), shared + offsets, atol=1e-2)
+
+
+def test_noise_that_is_searched_stays_normal_and_is_kept_from_painting(linear):
+    _, statistics, _ = linear
+    slope = np.linspace(-1.0, 1.0, 16, dtype=np.float32)
+    images = np.broadcast_to(slope[:, None, None], (1, 16, 16, 1))
+    start = jnp.broadcast_to(statistics.mean, (1, LAYERS, SIZE))
+    first = np.random.default_rng(0).normal(size=(1, 16, 16)).astype(np.float32)
+
+    def paint(ws, noise):
+        return noise["b16"]["conv1"][..., None] + 0.0 * ws.sum()
+
+    config, noise = InversionConfig(steps=40), {"b16": {"conv1": first}}
+
+    @jax.jit
+    def search(noise):
+        def step(state, _):
+            return search_step(state, paint, images, statistics, None, config)
+
+        state = init_search(start, noise, statistics, config)
+        return jax.lax.scan(step, state, length=config.steps)[0].noise
+
+    found = search(noise)
+    held = np.asarray(found["b16"]["conv1"])
+    assert abs(held.mean()) < 1e-5 and held.var() == pytest.approx(1.0, abs=1e-4)
+    loud = np.float32(images[..., 0] / slope.std())  # the picture, painted into it
+    assert noise_correlation(found)[0] < 0.1 * noise_correlation({"b16": {"conv1": loud}})[0]
+
+
+def test_errors_are_weighed_and_measured_by_their_definitions():
+    error = np.random.default_rng(0).normal(size=(3, 4, 4, 3)).astype(np.float32)
+    wanted = 2.0 * np.mean(error**2, (1, 2, 3)) + 3.0 * np.mean(abs(error), (1, 2, 3))
+    np.testing.assert_allclose(picture_loss(error, 2.0, 3.0), wanted, rtol=1e-5)
+    dark = np.full((2, 4, 4, 3), -1.0, np.float32)
+    made = np.stack([dark[0] + 0.2, dark[0] - 5.0])  # a tenth of the range; clipped
+    np.testing.assert_allclose(psnr_db(made, dark), [20.0, 100.0], rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +191,8 @@ def test_white_noise_does_not_go_with_itself_and_a_picture_does():
     slope = np.broadcast_to(np.linspace(-1.7, 1.7, 32, dtype=np.float32), (2, 32, 32))
     quiet, loud = (noise_correlation({"b32": {"conv1": noise}}) for noise in (white, slope))
     assert np.all(quiet < 0.1) and np.all(loud > 1.0)
+    # Squares of 8 pixels: neighbours are alike by 7/8 - 1/8, those of the half size by 3/4 - 1/4 of
+    # a variance that the sum over four has made four; along both sides.
+    squares = np.kron([[1.0, -1.0], [-1.0, 1.0]], np.ones((8, 8)))[None].astype(np.float32)
+    found = noise_correlation({"b16": {"conv1": squares}})
+    np.testing.assert_allclose(found, 2 * (0.75**2 + (4 * 0.5) ** 2), rtol=1e-5)

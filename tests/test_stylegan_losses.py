@@ -14,7 +14,6 @@ from models.stylegan.generator import init_generator, synthesize
 from models.stylegan.losses import (
     discriminator_loss,
     generator_loss,
-    lazy_adam,
     path_length,
     r1_penalty,
 )
@@ -151,8 +150,3 @@ def test_losses_are_cross_entropies():
     np.testing.assert_allclose(generator_loss(fake), -np.mean(np.log(said[1])), rtol=1e-6)
     expected = -np.mean(np.log(said[0])) - np.mean(np.log(1.0 - said[1]))
     np.testing.assert_allclose(discriminator_loss(real, fake), expected, rtol=1e-6)
-
-
-def test_adam_is_slowed_for_the_steps_that_lazy_penalties_add():
-    found, share = lazy_adam(0.002, 0.5, 0.99, 16), 16 / 17
-    assert found == pytest.approx((0.002 * share, 0.5**share, 0.99**share))

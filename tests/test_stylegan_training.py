@@ -1,6 +1,7 @@
 """Teaching a generator: by regression from its affine start, and against a discriminator."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,27 @@ def test_stages_follow_each_other():
         assert preset.discriminator.channels == preset.generator.channels
 
 
+def test_rates_warm_up_follow_their_stage_and_cool_down():
+    how = RegressionTraining((Stage(8, 40, 8, 2.0), Stage(16, 60, 8, 1.0)), warm_up=10)
+
+    def rate(step):
+        return float(regression._rate(step, np.float32(step / 100), how))
+
+    assert rate(0) == pytest.approx(0.2) and rate(20) == pytest.approx(2.0)
+    assert rate(40) == rate(70) == pytest.approx(1.0)
+    assert rate(85) == pytest.approx(0.02 + 0.98 * 0.5, rel=1e-4)
+
+
+def test_muon_has_the_kernels_and_adam_all_else():
+    params = init_generator(jax.random.key(0), CONFIG).params["synthesis"]
+    kinds = jax.tree.map(lambda p, kind: kind is not None, params, regression._kernels(params))
+    for block in kinds.values():
+        for name, layer in block.items():
+            leaves = jax.tree_util.tree_leaves_with_path(layer)
+            by_muon = [jax.tree_util.keystr(path) for path, is_muons in leaves if is_muons]
+            assert by_muon == (["['weight']"] if name.startswith("conv") else []), name
+
+
 def test_the_frechet_distance_of_a_set_moved_is_how_far():
     rng = np.random.default_rng(0)
     reference = rng.normal(size=(400, 10)) @ rng.normal(size=(10, 10)) + 3.0
@@ -143,6 +165,14 @@ def test_an_adversarial_step_moves_both_and_holds_what_it_is_to_hold(is_paired):
             assert moved["synthesis"]["b16"]["conv1"]["weight"]
     assert int(state.step) == 4
     assert (float(state.mean_length) > 0) is not is_paired
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused():
+    with (
+        mock.patch.object(jax, "device_count", lambda: 3),
+        pytest.raises(ValueError, match="expected a batch that 3 devices can share out, found 8"),
+    ):
+        over_devices(batch(0))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The command that trains StyleGAN2, on pictures that take no time to draw."""
 
+import dataclasses
 import functools
 import json
 from unittest import mock
@@ -11,8 +12,9 @@ import pytest
 
 from models.stylegan import train
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
+from models.stylegan.generator import init_generator
 from models.stylegan.regression import RegressionTraining, Stage
-from models.stylegan.stylegan_io import read_generator
+from models.stylegan.stylegan_io import read_generator, write_generator
 from models.stylegan.train import StyleganPreset, StyleganTraining
 from recon.looks.latent_people import BLOCKS, LATENT_SIZE
 from recon.looks.studio import LABELS
@@ -166,6 +168,16 @@ def test_a_folder_of_pictures_is_learnt(pool, tmp_path):
 @pytest.mark.command
 def test_bad_input_is_one_line(pool, tmp_path):
     (tmp_path / "empty").mkdir()
+    config = GeneratorConfig(8, (4, 4), z_dim=4, w_dim=4, mapping_layers=1)
+    starts = {}
+    for name, change in {
+        "plain": {},
+        "grey": {"image_channels": 1},
+        "sorted": {"c_dim": 2},
+    }.items():
+        generator = init_generator(jax.random.key(0), dataclasses.replace(config, **change))
+        write_generator(tmp_path / name, generator)
+        starts[name] = f"--start={tmp_path / name}"
     cases = [
         ((), "expected either --people or --images"),
         (("--people", f"--images={tmp_path}"), "expected either --people or --images"),
@@ -174,6 +186,14 @@ def test_bad_input_is_one_line(pool, tmp_path):
         (("--images=nowhere",), "expected a folder of pictures, found none at nowhere"),
         ((f"--images={tmp_path / 'empty'}",), "expected at least 2 pictures"),
         (("--images=nowhere", "--resolution=48"), "expected a power of two"),
+        (("--people", "--steps=5"), "expected --steps with --start or --images"),
+        (("--images=nowhere", "--pool=here"), "expected --pool with --people"),
+        (("--people", f"--seed={2**70}"), "--seed"),
+        (("--images=nowhere", f"--resolution={2**20}"), "--resolution"),
+        (("--people", starts["plain"]), "expected a generator of random people"),
+        (("--images=nowhere", starts["plain"], "--resolution=16"), "expected --resolution=8"),
+        (("--images=nowhere", starts["grey"]), "expected a generator of coloured pictures"),
+        (("--images=nowhere", starts["sorted"]), "without labels"),
     ]
     for arguments, line in cases:
         done = commands.run("train_stylegan", *arguments, f"--out={tmp_path / 'out'}")
@@ -184,8 +204,17 @@ def test_bad_input_is_one_line(pool, tmp_path):
 def test_a_pool_that_is_none_is_named(pool, tmp_path):
     for number in (0, PART):
         (tmp_path / f"heads-{SIDE}-seed0-{number:06d}.npz").write_bytes(b"PK nothing")
-    with pytest.raises(ValueError, match="found something else in"):
+    with pytest.raises(ValueError, match="expected pictures of heads, found a broken file at"):
         pool_io.make_pool(tmp_path, PART, 0, SIDE)
+    whole = dict(np.load(pool / f"heads-{SIDE}-seed0-000000.npz"))
+    for name, wrong, words in (
+        ("label", whole["label"][:, :4], r"found label \(20, 4, 16\)"),
+        ("label", whole["label"] + np.uint8(99), "expected labels below"),
+        ("rgb", whole["rgb"] / 255, "found rgb .* of float64"),
+    ):
+        np.savez(tmp_path / f"heads-{SIDE}-seed0-000000.npz", **whole | {name: wrong})
+        with pytest.raises(ValueError, match=words):
+            pool_io.make_pool(tmp_path, PART, 0, SIDE)
 
 
 def test_a_latent_follows_from_its_number_and_pixels_count_by_label(pool):
@@ -195,6 +224,7 @@ def test_a_latent_follows_from_its_number_and_pixels_count_by_label(pool):
     assert not np.array_equal(pool_io.latent_of(1, 3), pool_io.latent_of(0, 3))
     weights = dict(zip(LABELS, pool_io.pixel_weights(np.arange(len(LABELS))), strict=True))
     assert weights["eyes"] > weights["skin"] > weights["background"] > 0
+    assert {weights[name] for name in ("eyes", "brows", "lips", "mouth")} == {weights["eyes"]}
 
 
 def test_a_perfect_generator_gets_full_marks_and_a_blurred_one_does_not(pool):
@@ -202,9 +232,28 @@ def test_a_perfect_generator_gets_full_marks_and_a_blurred_one_does_not(pool):
     reference = judge.make_reference(learnt, held_out, SIDE)
     best = judge.judge_heads(reference.images, reference)
     assert best["psnr_db"] > 90 and best["yaw_r2"] == best["yaw_r2_of_renders"]
+    assert best["yaw_r2"] > 0.3 + best["pitch_r2"], "no more than the yaw is to be seen"
     assert best["laplacian_energy"] == pytest.approx(1) and best["variety"] == pytest.approx(1)
     assert best["frechet"] == pytest.approx(best["frechet_floor"])
     grey = judge.judge_heads(0.5 * reference.images, reference)
     assert grey["laplacian_energy"] == pytest.approx(0.5, rel=0.02)
     assert grey["variety"] == pytest.approx(0.5, rel=0.02) and grey["psnr_db"] < 30
     assert grey["frechet"] > best["frechet"]
+    dim = np.clip(reference.images, -0.8, 0.8)
+    apart = judge.judge_heads(dim + 0.2, reference._replace(images=dim))
+    assert apart["psnr_db"] == pytest.approx(20.0, abs=1e-3)  # a tenth of the range
+
+
+def test_faces_are_counted_in_enlarged_pictures():
+    pictures = np.full((4, SIDE, SIDE, 3), -1.0, np.float32)
+    pictures[1] = 1.0
+
+    def detect(image):
+        assert image.shape == (4 * SIDE, 4 * SIDE, 3) and 0.0 <= image.min() <= image.max() <= 1.0
+        return ["a face"] if image.mean() > 0.5 else []
+
+    with (
+        mock.patch.object(judge.landmarks, "detect_faces", detect),
+        mock.patch.object(judge, "_SEEN", 4),
+    ):
+        assert judge.share_of_faces(pictures) == 0.25

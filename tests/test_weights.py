@@ -6,7 +6,14 @@ import pytest
 import safetensors.numpy
 from torch_files import FEW, assert_same, program_of, write_stream, write_zip
 
-from models.weights import find_weights, read_entries, shipped_weights, take_entries
+from models.weights import (
+    find_weights,
+    read_about,
+    read_entries,
+    shipped_weights,
+    take_entries,
+    write_entries,
+)
 
 
 def test_weights_that_come_along_are_small_and_say_where_they_are_from():
@@ -76,3 +83,16 @@ def test_entries_that_do_not_fit_are_reported_by_name():
     )
     with pytest.raises(ValueError, match=message):
         take_entries(bad, shapes, "a layer")
+
+
+def test_what_a_file_says_about_itself_is_read_whatever_it_is(tmp_path):
+    path, arrays = tmp_path / "x.safetensors", {"x": np.zeros(1, np.float32)}
+    write_entries(path, arrays, "field", {"kind": "of grass"})
+    assert read_about(path, "field") == {"kind": "of grass"}
+    assert read_about(path, "forest") is None
+    for broken in ("{", "[1]", "[" * 100_000):
+        safetensors.numpy.save_file(arrays, path, {"field": broken})
+        assert read_about(path, "field") == {}
+    write_zip(path, *program_of(FEW))
+    assert read_about(path, "field") is None
+    assert read_about(tmp_path / "none", "field") is None

@@ -5,20 +5,19 @@ of their family.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors
 from flax import traverse_util
 
 from models.diffusion.motion_dit import DitConfig, MotionDit
 from models.diffusion.motion_prior import MotionPrior, PriorConfig
 from models.weights import (
     find_weights,
+    read_about,
     read_entries,
     shipped_weights,
     take_entries,
@@ -71,12 +70,11 @@ def write_prior(path: str | os.PathLike, prior: MotionPrior, facts: Mapping[str,
 
 
 def _read_config(path: str | os.PathLike) -> PriorConfig:
-    with safetensors.safe_open(path, framework="np") as file:
-        text = (file.metadata() or {}).get(_ENTRY)
-    if text is None:
+    about = read_about(path, _ENTRY)
+    if about is None:
         raise ValueError(f"expected a motion prior, found other tensors in {path}")
     try:
-        values = json.loads(text)["config"]
+        values = dict(about["config"])
         dit = DitConfig(**values.pop("dit"))
         log10_range = tuple(map(float, values.pop("log10_range")))
         return PriorConfig(**values, dit=dit, log10_range=log10_range)

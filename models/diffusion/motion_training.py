@@ -16,6 +16,7 @@ import optax
 from flax import struct
 from optax import contrib
 
+from models.averaging import moved_average
 from models.diffusion.denoiser import along
 from models.diffusion.motion_answers import SIGMA_RANGE
 from models.diffusion.motion_dit import MotionDit
@@ -102,9 +103,7 @@ def train_prior_step(
     updates, moments = _optimizer(training).update(gradient, state.moments, state.params)
     rate = _rate(state.step, share, training)
     params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
-    # Young averages would remember the start.
-    decay = jnp.minimum(training.decay, (1.0 + state.step) / (10.0 + state.step))
-    averaged = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.averaged, params)
+    averaged = moved_average(state.averaged, params, state.step, training.decay)
     return PriorState(state.step + 1, params, averaged, moments), PriorReport(loss)
 
 

@@ -1,21 +1,18 @@
 """Files of fields: parameters and occupancy in safetensors, what they belong to in its header."""
 
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import safetensors
 from flax import traverse_util
 
 from models.nerf.field import NerfConfig, Params, init_field
 from models.nerf.hashgrid import HashGridConfig
 from models.nerf.rendering import SceneBox
-from models.weights import read_entries, take_entries, write_entries
+from models.weights import read_about, read_entries, take_entries, write_entries
 from render.volume import OccupancyGrid
 
 _ENTRY = "nerf"
@@ -34,14 +31,7 @@ class Nerf(NamedTuple):
 
 def is_nerf_file(path: str | os.PathLike) -> bool:
     """Whether a file is one of a field, by its content."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        return False
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return _ENTRY in (file.metadata() or {})
-    except (safetensors.SafetensorError, OSError):
-        return False
+    return read_about(path, _ENTRY) is not None
 
 
 def read_nerf(path: str | os.PathLike) -> Nerf:
@@ -74,12 +64,10 @@ def write_nerf(path: str | os.PathLike, nerf: Nerf) -> None:
 
 
 def _read_header(path: str | os.PathLike) -> tuple[NerfConfig, dict[str, Any]]:
-    with safetensors.safe_open(path, framework="np") as file:
-        text = (file.metadata() or {}).get(_ENTRY)
-    if text is None:
+    entry = read_about(path, _ENTRY)
+    if entry is None:
         raise ValueError(f"expected a field, found other tensors in {path}")
     try:
-        entry = json.loads(text)
         values: Mapping[str, Any] = entry["config"]
         grids = {name: HashGridConfig(**values[name]) for name in ("grid", "far_grid")}
         return NerfConfig(**values | grids), dict(entry["facts"])

@@ -4,7 +4,6 @@ Parameters are stored as float16 and used as float32.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -12,15 +11,14 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors
 from flax import traverse_util
 
 from models.perception.face_id import FaceId, FaceIdConfig, FaceIdNet
-from models.weights import read_entries, take_entries, write_entries
+from models.weights import read_about, read_entries, take_entries, write_entries
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "data" / "face_id.safetensors"
 _ENTRY = "face_id"
-_MOST = 4096  # of any size
+_MOST, _MOST_UNITS = 4096, 256  # of any size, of units
 
 
 def read_face_id(path: str | os.PathLike = SHIPPED) -> FaceId:
@@ -57,15 +55,11 @@ def face_id_shapes(config: FaceIdConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _read_config(path: str | os.PathLike) -> FaceIdConfig:
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            text = (file.metadata() or {}).get(_ENTRY)
-    except safetensors.SafetensorError:  # a checkpoint of another format
-        text = None
-    if text is None:
+    about = read_about(path, _ENTRY)
+    if about is None:
         raise ValueError(f"expected a face embedding, found other arrays in {path}")
     try:
-        values = json.loads(text)["config"]
+        values = dict(about["config"])
         for name in ("widths", "units"):
             values[name] = tuple(values[name])
         config = FaceIdConfig(**values)
@@ -73,6 +67,8 @@ def _read_config(path: str | os.PathLike) -> FaceIdConfig:
         halvings = 1 + len(config.widths)
         if not all(type(count) is int and 0 < count <= _MOST for count in counts):
             raise ValueError("sizes that no network has")
+        if sum(config.units) > _MOST_UNITS:
+            raise ValueError("more units than a network has")
         if len(config.units) + 1 != halvings or config.side % 2**halvings:
             raise ValueError("sizes that do not fit together")
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -28,6 +28,8 @@ Source: Karras et al. 2020 (StyleGAN2) and its official code.
 import dataclasses
 import math
 
+_FEWEST_CHANNELS = 8  # of a block, when they are chosen by its side
+
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorConfig:
@@ -46,6 +48,7 @@ class GeneratorConfig:
 
     def __post_init__(self):
         _check_blocks(self.resolution, self.channels)
+        _check_counts(self, ("z_dim", "w_dim", "mapping_layers", "image_channels"))
         if self.architecture != "skip":
             raise ValueError(f"expected a generator of 'skip', found {self.architecture!r}")
 
@@ -79,10 +82,16 @@ class DiscriminatorConfig:
 
     def __post_init__(self):
         _check_blocks(self.resolution, self.channels)
+        _check_counts(self, ("mapping_layers", "group_size", "group_channels", "image_channels"))
         if (self.c_dim > 0) != (self.cmap_dim > 0):
             raise ValueError(
                 f"expected c_dim and cmap_dim both zero or neither, found {self.c_dim} and "
                 f"{self.cmap_dim}"
+            )
+        if self.channels[0] % self.group_channels:
+            raise ValueError(
+                f"expected group_channels that divide {self.channels[0]} channels, found "
+                f"{self.group_channels}"
             )
 
     @property
@@ -92,9 +101,9 @@ class DiscriminatorConfig:
 
 
 def channels_of(resolution: int, base: int = 32768, most: int = 512) -> tuple[int, ...]:
-    """Returns the channels of the blocks 4, 8, ...: `base` over their side, at most `most`."""
+    """Returns the channels of the blocks 4, 8, ...: `base` over their side, 8 to `most` of them."""
     count = int(math.log2(resolution)) - 1
-    return tuple(min(base // (4 * 2**i), most) for i in range(count))
+    return tuple(min(max(base // (4 * 2**i), _FEWEST_CHANNELS), most) for i in range(count))
 
 
 def _check_blocks(resolution: int, channels: tuple[int, ...]) -> None:
@@ -104,3 +113,11 @@ def _check_blocks(resolution: int, channels: tuple[int, ...]) -> None:
         raise ValueError(
             f"expected channels of the blocks 4, 8, ..., {resolution}, found {len(channels)}"
         )
+    if min(channels) < 1:
+        raise ValueError(f"expected channels in all blocks, found {channels}")
+
+
+def _check_counts(config: GeneratorConfig | DiscriminatorConfig, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"expected {name} from one on, found {getattr(config, name)}")

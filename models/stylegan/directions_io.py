@@ -3,16 +3,14 @@
 Both are safetensors; their header's entry "stylegan" is JSON that says what they are.
 """
 
-import json
 import os
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
 
 from models.stylegan.directions import Directions
 from models.stylegan.latents import LatentStatistics
-from models.weights import read_entries, take_entries, write_entries
+from models.weights import read_about, read_entries, take_entries, write_entries
 
 _ENTRY = "stylegan"
 _FIELDS = ("readings", "biases", "edits", "means", "deviations", "explained")
@@ -82,12 +80,8 @@ def _size_of(arrays: dict[str, np.ndarray]) -> int:
 
 def _read_header(path: str | os.PathLike, kind: str) -> dict[str, Any]:
     read_entries(path)  # says in one line what is no such file
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            entry = json.loads((file.metadata() or {}).get(_ENTRY) or "{}")
-        found = entry.get("kind")
-    except (safetensors.SafetensorError, ValueError, AttributeError):
-        found = None
-    if found != kind:
-        raise ValueError(f"expected {kind} in {path}, found {str(found or 'other arrays')[:40]}")
+    entry = read_about(path, _ENTRY) or {}
+    if entry.get("kind") != kind:
+        found = str(entry.get("kind") or "other arrays")[:40]
+        raise ValueError(f"expected {kind} in {path}, found {found}")
     return entry

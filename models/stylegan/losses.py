@@ -1,12 +1,14 @@
 """What generator and discriminator are taught by: the non-saturating losses, R1, path length.
 
 Both penalties need a derivative of a derivative, and change slowly: they are added every few steps
-only, that much stronger ("lazy": times `every`; R1 every 16 steps, path length every 4).
+only, that much stronger ("lazy": R1 every 16 steps, path length every 4). They are added to the
+loss of a step, not given a step of their own as in the official code, so that Adam's rate and
+betas need no correction.
 
 Axes: N pictures, L layers with a latent of their own.
 
 Sources: Goodfellow et al. 2014 (losses); Mescheder et al. 2018 (R1); Karras et al. 2020 (StyleGAN2:
-path length, lazy regularisation, its correction of Adam).
+path length, lazy regularisation).
 """
 
 from collections.abc import Callable
@@ -24,12 +26,6 @@ class PathLength(NamedTuple):
     penalty: jax.Array  # []
     mean_length: jax.Array  # [] of the last steps, this one included
     lengths: jax.Array  # [N] of this step
-
-
-class AdamSettings(NamedTuple):
-    rate: float
-    b1: float
-    b2: float
 
 
 def generator_loss(fake_logits: jax.Array) -> jax.Array:
@@ -83,12 +79,3 @@ def path_length(
     mean_length = mean_length + decay * (jnp.mean(lengths) - mean_length)
     penalty = jnp.mean((lengths - mean_length) ** 2)
     return PathLength(penalty, jax.lax.stop_gradient(mean_length), lengths)
-
-
-def lazy_adam(rate: float, b1: float, b2: float, every: int) -> AdamSettings:
-    """Returns Adam's settings where a penalty that is added every few steps has steps of its own.
-
-    There are `every` + 1 steps then where one with everything in it would make `every`.
-    """
-    share = every / (every + 1)
-    return AdamSettings(rate * share, b1**share, b2**share)

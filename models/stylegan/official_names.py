@@ -16,7 +16,7 @@ import numpy as np
 
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
 from models.stylegan.official_pickle_io import Module
-from models.stylegan.plain import WHOLE_BATCH, PlainNetwork
+from models.stylegan.plain import WHOLE_BATCH, PlainNetwork, as_number
 
 _ROOT = math.sqrt(2.0)
 _LEAKY = {"activation": "lrelu", "act_gain": _ROOT}
@@ -111,7 +111,7 @@ def _is_like(found: Any, expected: Any) -> bool:
 
 def _rate(layer: Module) -> float:
     """How fast a layer learns, which is by how much its bias is scaled."""
-    return float(layer.settings.get("bias_gain", 1.0))
+    return as_number(layer.settings.get("bias_gain", 1.0), "bias_gain")
 
 
 def _gain_faults(tree: Mapping[str, Module]) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _clamps(tree: Mapping[str, Module]) -> Iterator[Any]:
 
 def _one(values: Iterator[Any], what: str, usual: float | None) -> float | None:
     """The number, or None, that all values are; `usual` where there is none."""
-    found = {None if value is None else float(value) for value in values}
+    found = {None if value is None else as_number(value, what) for value in values}
     if len(found) > 1:
         raise ValueError(f"expected one {what}, found {' and '.join(sorted(map(str, found)))}")
     return found.pop() if found else usual

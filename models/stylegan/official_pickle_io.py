@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.torch_io import cut_tensor, read_storage
-from render.pickle_io import Record, array_of, run_pickle, stand_in
+from render.pickle_io import Dictionary, Record, array_of, one_line, run_pickle, stand_in
 
 NETWORKS = ("G", "D", "G_ema")  # in the order of TensorFlow's tuples
 _MOST_DEPTH = 8  # of modules in modules; a generator's are four deep
@@ -69,10 +69,13 @@ def read_official(path: str | os.PathLike) -> dict[str, Module]:
     path = pathlib.Path(path)
     content = path.read_bytes()
     try:
-        return _networks(run_pickle(io.BytesIO(content), _look_up))
+        networks = _networks(run_pickle(io.BytesIO(content), _look_up))
+        for name, network in networks.items():
+            _check_size(name, network, len(content))
+        return networks
     except Exception as error:  # a pickle makes its reader raise whatever it likes
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"expected a pickle of StyleGAN2, found {path}: {message}") from None
+        line = one_line(error)
+        raise ValueError(f"expected a pickle of StyleGAN2, found {path}: {line}") from None
 
 
 def _look_up(module: str, name: str) -> Any:
@@ -89,7 +92,7 @@ def _look_up(module: str, name: str) -> Any:
     if (module, name) in _RECORDS:
         return type(name, (Record,), {"name": name})
     if (module, name) in _DICTS:
-        return type(name, (dict,), {})
+        return type(name, (Dictionary,), {})
     return None if module.startswith("chumpy") else stand_in(module, name)
 
 
@@ -105,10 +108,17 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     return cut_tensor(storage, offset, shape, strides)
 
 
+def _check_size(name: str, network: Module, most: int) -> None:
+    """Refuses arrays that share their bytes: they grow when they are made ours."""
+    size = sum(array.nbytes for array in network.named_arrays().values())
+    if size > most:
+        raise ValueError(f"{name} of {size} bytes in a file of {most}")
+
+
 def _networks(data: Any) -> dict[str, Module]:
     if isinstance(data, tuple) and len(data) == len(NETWORKS) and all(map(_is_tensorflow, data)):
         return {
-            name: _tensorflow_module(network, _MOST_DEPTH)
+            name: _tensorflow_module(network, _MOST_DEPTH, set())
             for name, network in zip(NETWORKS, data, strict=True)
         }
     if not isinstance(data, dict):
@@ -124,9 +134,7 @@ def _module(value: Any, depth: int, seen: set[int]) -> Module:
     if not isinstance(description, dict) or description.get("type") != "class":
         raise ValueError(f"a {type(value).__name__} instead of a module")
     state = description.get("state")
-    if not depth or id(state) in seen:
-        raise ValueError("a module inside itself, in two places, or too deep to be one")
-    seen.add(id(state))
+    _enter(state, depth, seen)
     arrays = {
         name: array
         for group in ("_parameters", "_buffers")
@@ -138,7 +146,20 @@ def _module(value: Any, depth: int, seen: set[int]) -> Module:
     parts = {
         name: _module(part, depth - 1, seen) for name, part in _entries(state, "_modules").items()
     }
-    return Module(str(description.get("class_name")), _settings(state), arrays, parts)
+    return Module(_kind(description.get("class_name")), _settings(state), arrays, parts)
+
+
+def _enter(state: Any, depth: int, seen: set[int]) -> None:
+    if not depth or id(state) in seen:
+        raise ValueError("a module inside itself, in two places, or too deep to be one")
+    seen.add(id(state))
+
+
+def _kind(name: Any) -> str:
+    """The name of a class; of anything else not even the text is made, which may be endless."""
+    if not isinstance(name, str):
+        raise ValueError(f"a {type(name).__name__} as the name of a class")
+    return name
 
 
 def _entries(state: Any, group: str) -> dict[str, Any]:
@@ -160,6 +181,8 @@ def _settings(values: Mapping) -> dict[str, Any]:
     settings = {}
     for name, value in dict(values).items():
         array = None if isinstance(value, np.ndarray) else array_of(value)
+        if array is not None and array.dtype == object:
+            raise ValueError("a number that is too large for any setting")
         if array is not None and array.ndim <= 1:
             settings[name] = tuple(array.tolist()) if array.ndim else array.item()
         elif value is None or isinstance(value, str):
@@ -175,10 +198,11 @@ def _is_tensorflow(network: Any) -> bool:
     )
 
 
-def _tensorflow_module(network: Any, depth: int) -> Module:
-    if not _is_tensorflow(network) or not depth:
+def _tensorflow_module(network: Any, depth: int, seen: set[int]) -> Module:
+    if not _is_tensorflow(network):
         raise ValueError("a network of TensorFlow without a state")
     state = network.state
+    _enter(state, depth, seen)
     kwargs, parts = state.get("static_kwargs", {}), state.get("components", {})
     variables = state.get("variables", [])
     if not isinstance(kwargs, dict) or not isinstance(parts, dict) or not _are_pairs(variables):
@@ -189,11 +213,15 @@ def _tensorflow_module(network: Any, depth: int) -> Module:
         if not isinstance(name, str) or array is None:
             raise ValueError("a variable of TensorFlow that is no array with a name")
         arrays[name] = array
+    components = {
+        name: _tensorflow_module(part, depth - 1, seen)
+        for name, part in _named(dict(parts)).items()
+    }
     return Module(
-        str(state.get("build_func_name")),
+        _kind(state.get("build_func_name")),
         _settings(kwargs) | _settings({"version": state.get("version")}),
         arrays,
-        {name: _tensorflow_module(part, depth - 1) for name, part in _named(dict(parts)).items()},
+        components,
         is_tensorflow=True,
     )
 

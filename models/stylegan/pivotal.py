@@ -47,7 +47,7 @@ class Tuning(NamedTuple):
     """What came of it."""
 
     params: Any  # of the generator
-    distances: jax.Array  # [N] at the end: LPIPS, or root mean squares of pictures in [0, 1]
+    distances: jax.Array  # [N] before the last step: LPIPS, or root mean squares in [0, 1]
     steps: jax.Array  # [] that were taken
 
 

@@ -20,6 +20,8 @@ from models.weights import take_entries
 
 WHOLE_BATCH = (1 << 16) - 1  # pictures of a discriminator's group, where all are one
 _MOST_BLOCKS, _MOST = 11, 1 << 16  # of a network to 4096 pixels; of a size
+_MOST_LAYERS = 64  # of a mapping
+_LARGEST = 1e30  # number of a setting
 _FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
 
@@ -97,6 +99,17 @@ def to_discriminator(network: PlainNetwork) -> TrainedDiscriminator:
     return TrainedDiscriminator(tree["params"], config, network.facts)
 
 
+def as_number(value: Any, name: str) -> float:
+    """Returns a setting of a file as the number that it is to be.
+
+    Raises:
+      ValueError: it is none, or one that no float holds.
+    """
+    if type(value) not in (int, float) or not abs(value) < _LARGEST:
+        raise ValueError(f"expected a number as {name}, found {str(value)[:40]!r}")
+    return float(value)
+
+
 def _take_filters(arrays: dict[str, NDArray]) -> None:
     """Removes the filters of up- and downsampling, which have to be ours."""
     for name in [name for name in arrays if name.split(".")[-1] == "resample_filter"]:
@@ -120,8 +133,10 @@ def _resolutions(
 
 def _count_layers(arrays: Mapping[str, NDArray]) -> int:
     count = 0
-    while f"mapping.fc{count}.weight" in arrays:
+    while f"mapping.fc{count}.weight" in arrays and count <= _MOST_LAYERS:
         count += 1
+    if not 0 < count <= _MOST_LAYERS:
+        raise ValueError(f"expected a mapping of at most {_MOST_LAYERS} layers, found {count}")
     return count
 
 

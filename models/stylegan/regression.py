@@ -29,6 +29,7 @@ import optax
 from flax import struct
 from optax import contrib
 
+from models.averaging import moved_average
 from models.stylegan.config import GeneratorConfig
 from models.stylegan.generator import Generator, init_generator, map_latents, synthesize
 
@@ -187,9 +188,7 @@ def regression_step(
     updates, moments = _optimizer().update(gradient, state.moments, state.synthesis)
     rate = _rate(state.step, share, training)
     synthesis = jax.tree.map(lambda p, u: p + rate * u, state.synthesis, updates)
-    # Young averages would remember the start.
-    decay = jnp.minimum(training.decay, (1.0 + state.step) / (10.0 + state.step))
-    averaged = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.averaged, synthesis)
+    averaged = moved_average(state.averaged, synthesis, state.step, training.decay)
     state = RegressionState(state.step + 1, state.mapping, synthesis, averaged, moments)
     return state, RegressionReport(loss, {"train_psnr_db": psnr_db})
 

@@ -7,15 +7,12 @@ settings and facts. Generators that come along are known by what they show.
 
 import dataclasses
 import functools
-import json
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax import traverse_util
 
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
@@ -25,6 +22,7 @@ from models.stylegan.mapping import Mapping
 from models.stylegan.synthesis import Synthesis
 from models.weights import (
     find_weights,
+    read_about,
     read_entries,
     shipped_weights,
     take_entries,
@@ -34,7 +32,7 @@ from models.weights import (
 _PREFIX = "generator_"
 _ENTRY = "stylegan"
 _KINDS = {"generator": GeneratorConfig, "discriminator": DiscriminatorConfig}
-_MOST = 1 << 16  # of any size
+_MOST, _LARGEST = 1 << 16, 1e30  # of any size, of other numbers
 
 
 class TrainedDiscriminator(NamedTuple):
@@ -47,12 +45,7 @@ class TrainedDiscriminator(NamedTuple):
 
 def is_generator_file(path: str | os.PathLike) -> bool:
     """Whether a file is one of a generator, by its content."""
-    if not pathlib.Path(path).is_file():
-        return False
-    try:
-        return json.loads(_header(path) or "{}").get("kind") == "generator"
-    except (safetensors.SafetensorError, OSError, ValueError, AttributeError):
-        return False
+    return (read_about(path, _ENTRY) or {}).get("kind") == "generator"
 
 
 def shipped_generators() -> list[str]:
@@ -153,20 +146,11 @@ def _write(
     write_entries(path, flat, _ENTRY, entry)
 
 
-def _header(path: str | os.PathLike) -> str | None:
-    with safetensors.safe_open(path, framework="np") as file:
-        return (file.metadata() or {}).get(_ENTRY)
-
-
 def _read_header(path: str | os.PathLike, kind: str) -> tuple[Any, dict[str, Any]]:
-    try:
-        text = _header(path)
-    except safetensors.SafetensorError:  # a checkpoint of another format
-        text = None
-    if text is None:
+    entry = read_about(path, _ENTRY)
+    if entry is None:
         raise ValueError(f"expected a {kind}, found other arrays in {path}")
     try:
-        entry = json.loads(text)
         found, values, facts = entry["kind"], dict(entry["config"]), dict(entry["facts"])
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"expected a {kind}, found other settings in {path}") from None
@@ -175,7 +159,7 @@ def _read_header(path: str | os.PathLike, kind: str) -> tuple[Any, dict[str, Any
     try:
         return _config(_KINDS[kind], values), facts
     except (ValueError, TypeError) as error:
-        raise ValueError(f"expected the settings of a {kind} in {path}, found {error}") from None
+        raise ValueError(f"{error}, in the settings of a {kind} in {path}") from None
 
 
 def _config(config: type, values: dict[str, Any]) -> Any:
@@ -183,11 +167,13 @@ def _config(config: type, values: dict[str, Any]) -> Any:
     values["channels"] = tuple(values.get("channels", ()))
     for name, value in values.items():
         counts = value if name == "channels" else (value,)
-        is_real = name in ("mapping_rate", "clamp") and (value is None or type(value) is float)
+        is_real = (name == "clamp" and value is None) or (
+            name in ("mapping_rate", "clamp") and type(value) is float and 0 < value < _LARGEST
+        )
         is_text = name == "architecture" and isinstance(value, str)
         are_counts = all(type(count) is int and 0 <= count < _MOST for count in counts)
         if not (is_real or is_text or are_counts) or len(counts) > 16:
-            raise ValueError(f"{name} {str(value)[:40]}")
+            raise ValueError(f"expected a size, found {name} {str(value)[:40]}")
     if not values["channels"] or values.get("mapping_layers", 0) > 64:
-        raise ValueError("too few channels, or too many layers")
+        raise ValueError("expected channels and at most 64 layers, found other counts")
     return config(**values)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
 from models.stylegan.official_pickle_io import Module
-from models.stylegan.plain import WHOLE_BATCH, PlainNetwork
+from models.stylegan.plain import WHOLE_BATCH, PlainNetwork, as_number
 
 Rule = tuple[str, Callable[[NDArray], NDArray]]  # official name, and how the axes are turned
 
@@ -69,11 +69,7 @@ def _check(module: Module, which: int) -> None:
 
 def _number(module: Module, name: str, usual: Any) -> Any:
     found = module.settings.get(name)
-    if found is None:
-        return usual
-    if type(found) not in (int, float):
-        raise ValueError(f"expected a number as {name}, found {str(found)[:40]!r}")
-    return float(found)
+    return usual if found is None else as_number(found, name)
 
 
 def _renamed(module: Module, rule_of: Callable[[str], Rule | None]) -> dict[str, NDArray]:

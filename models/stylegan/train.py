@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from models.averaging import moved_average
 from models.stylegan.augment import adapted_probability, augment
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig, channels_of
 from models.stylegan.discriminator import discriminate, init_discriminator
@@ -191,13 +192,12 @@ def train_stylegan_step(
         critic_gradient, state.critic, state.critic_moments, training.discriminator_rate
     )
     decay = 0.5 ** (len(batch.z) / training.half_life)
-    decay = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
     mean = state.mean_latent
     probability, sureness = _adapted(state, sureness, len(batch.z), training)
     new = StyleganState(
         step=state.step + 1,
         params=params,
-        averaged=jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.averaged, params),
+        averaged=moved_average(state.averaged, params, state.step, decay),
         moments=moments,
         critic=critic_params,
         critic_moments=critic_moments,
@@ -252,7 +252,7 @@ def _generator_loss(
             path = path_length(
                 path_key,
                 lambda ws: synthesize(params, ws, of_some, config, dtype=training.dtype),
-                ws[some],
+                mixed[some],
                 state.mean_length,
             )
             return training.path_weight * training.path_every * path.penalty, path.mean_length

@@ -10,7 +10,7 @@ from render.image import area_downsample, resize, to_bytes
 from scripts.shell import command, stopping
 from scripts.shell.parallel import on_all_cores
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic"}
 _FEWEST = 2
 
 

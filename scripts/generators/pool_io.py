@@ -10,7 +10,6 @@ Axes: N pictures; H, W sides.
 
 import dataclasses
 import pathlib
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -103,13 +102,16 @@ def _write_part(path: pathlib.Path, made: list[LatentPicture]) -> None:
 
 def _read_part(path: pathlib.Path, seed: int, first: int, size: int) -> Pool:
     z = np.stack([latent_of(seed, first + i) for i in range(_PART)])
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            pool = Pool(z, file["rgb"], file["alpha"], file["label"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise ValueError(f"expected pictures of heads, found something else in {path}") from None
-    if pool.rgb.shape != (_PART, size, size, 3):
-        raise ValueError(
-            f"expected {_PART} pictures of {size} pixels in {path}, found {pool.rgb.shape}"
-        )
-    return pool
+    arrays = files_io.read_arrays(path, "pictures of heads")
+    shapes = {"rgb": (_PART, size, size, 3), "alpha": (_PART, size, size)}
+    shapes["label"] = shapes["alpha"]
+    for name, shape in shapes.items():
+        found = arrays.get(name, np.zeros(0))
+        if found.shape != shape or found.dtype != np.uint8:
+            raise ValueError(
+                f"expected {_PART} pictures of {size} pixels in {path}, found {name} "
+                f"{found.shape} of {found.dtype}"
+            )
+    if arrays["label"].max() >= len(LABELS):
+        raise ValueError(f"expected labels below {len(LABELS)} in {path}, found larger ones")
+    return Pool(z, arrays["rgb"], arrays["alpha"], arrays["label"])

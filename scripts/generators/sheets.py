@@ -96,4 +96,6 @@ def _captioned(picture: np.ndarray, name: str) -> np.ndarray:
 def _shown(picture: np.ndarray) -> np.ndarray:
     times = max(1, _SHOWN_SIDE // len(picture))
     values = np.clip(picture / 2 + 0.5, 0.0, 1.0).astype(np.float32)
+    if values.shape[-1] < 3:  # grey ones
+        values = values[..., :1].repeat(3, -1)
     return values.repeat(times, 0).repeat(times, 1)

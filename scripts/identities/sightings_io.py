@@ -10,7 +10,6 @@ Axes: N people, V pictures of each; H, W sides.
 
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -93,14 +92,14 @@ def _write_part(path: pathlib.Path, made: list[Sightings]) -> None:
 
 
 def _read_part(path: pathlib.Path, size: int) -> People:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            people = People(*(file[name] for name in People._fields))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise ValueError(f"expected pictures of people, found something else in {path}") from None
-    if people.rgb.shape != (_PART, VIEWS, size, size, 3):
-        raise ValueError(
-            f"expected {_PART} people in {VIEWS} pictures of {size} pixels in {path}, found "
-            f"{people.rgb.shape}"
-        )
-    return people
+    arrays = files_io.read_arrays(path, "pictures of people")
+    count = _PART, VIEWS
+    shapes = {"rgb": (*count, size, size, 3), "angles": (*count, 3), "restyled": count}
+    shapes["landmarks"] = (*count, 68, 2)
+    for name, shape in shapes.items():
+        if (found := np.shape(arrays.get(name))) != shape:
+            raise ValueError(
+                f"expected {_PART} people in {VIEWS} pictures of {size} pixels in {path}, found "
+                f"{name} {found}"
+            )
+    return People(**{name: arrays[name] for name in People._fields})
