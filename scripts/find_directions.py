@@ -49,7 +49,7 @@ _ENCODER = flags.DEFINE_string(
     "encoder", None, "File of `train_encoder`, or none; by default what came with the generator."
 )
 _OUT = flags.DEFINE_string("out", "out/directions", "Folder to write.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0, 2**31)
 
 _STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # deviations
 _COMPONENTS, _SHOWN, _JUDGED = 12, 3, 32  # axes and samples on the sheets; samples that are judged

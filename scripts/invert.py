@@ -79,7 +79,7 @@ _TUNE = flags.DEFINE_bool("tune", False, "Tune the generator to the pictures.")
 _TUNE_STEPS = flags.DEFINE_integer("tune_steps", TuningConfig.steps, "Of the tuning, at most.", 1)
 _TUNE_RATE = flags.DEFINE_float("tune_rate", TuningConfig.rate, "Of the tuning.", 0.0)
 _OUT = flags.DEFINE_string("out", "out/inversion", "Folder to write.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the samples of W, and of the tuning.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the samples of W, and of the tuning.", 0, 2**31)
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic")
 _TURN = np.linspace(-30.0, 30.0, 7)  # degrees
@@ -97,6 +97,11 @@ def main() -> None:
     if generator.config.c_dim:
         raise ValueError(
             f"expected a generator without labels, found one of {generator.config.c_dim}"
+        )
+    if generator.config.image_channels != 3:
+        raise ValueError(
+            "expected a generator of coloured pictures, found "
+            f"{generator.config.image_channels} channels"
         )
     directions = _directions(generator)
     pictures = _read_pictures(paths, generator)
@@ -241,7 +246,7 @@ def _write_edits(
     folder: pathlib.Path, generator: Generator, directions: Directions | None, ws: Any
 ) -> None:
     """Writes what directions make of the latents [N, L, w]."""
-    if directions is None:
+    if directions is None or not directions.names:
         return
     ws = np.asarray(ws)
     if "yaw" in directions.names:

@@ -49,7 +49,7 @@ _POOL = flags.DEFINE_string("pool", None, "Folder of people's pictures; OUT/pool
 _NUM_PICTURES = flags.DEFINE_integer("num_pictures", 30_000, "People to learn from.", 1)
 _PRESET = flags.DEFINE_enum("preset", "cpu", sorted(encoder_lib.PRESETS), "Length of the training.")
 _OUT = flags.DEFINE_string("out", "out/encoder", "Folder to write.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the start and the batches.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the start and the batches.", 0, 2**31)
 
 _HELD_OUT, _ON_SHEET = 100, 32
 
@@ -60,6 +60,10 @@ def main() -> None:
     config, how = generator.config, encoder_lib.PRESETS[_PRESET.value]
     if config.c_dim:
         raise ValueError(f"expected a generator without labels, found one of {config.c_dim}")
+    if config.image_channels != 3:
+        raise ValueError(
+            f"expected a generator of coloured pictures, found {config.image_channels} channels"
+        )
     shape, key = encoder_lib.encoder_config(config), jax.random.key(_SEED.value)
     pool, truth = _pictures(generator)
     statistics = labels.statistics_of(key, generator)

@@ -26,6 +26,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from models.averaging import moved_average
 from models.stylegan.config import GeneratorConfig
 from models.stylegan.generator import map_latents, synthesize
 from models.stylegan.inversion import picture_loss
@@ -222,8 +223,7 @@ def encoder_step(
     for name, part in moving.items():
         updates, moments[name] = _ADAM.update(gradient[name], moments[name])
         params[name] = jax.tree.map(lambda p, u: p - rate * u, part, updates)
-    decay = jnp.minimum(0.998, (1.0 + state.step) / (10.0 + state.step))
-    averaged = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.averaged, params)
+    averaged = moved_average(state.averaged, params, state.step, 0.998)
     return EncoderState(state.step + 1, params, averaged, moments), report
 
 

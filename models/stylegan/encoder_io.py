@@ -4,19 +4,17 @@ Encoders that come along have the names of their generators.
 """
 
 import dataclasses
-import json
 import os
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax import traverse_util
 
 from models.stylegan.encoder import EncoderConfig, LatentEncoder, TrainedEncoder
 from models.stylegan.latents import LatentStatistics
 from models.weights import (
     find_weights,
+    read_about,
     read_entries,
     shipped_weights,
     take_entries,
@@ -58,7 +56,8 @@ def read_encoder(path: str | os.PathLike) -> TrainedEncoder:
     """
     entries = read_entries(path)
     config, facts = _read_header(path)
-    image = jnp.zeros((1, config.resolution, config.resolution, 3))
+    shape = 1, config.resolution, config.resolution, 3
+    image = jax.ShapeDtypeStruct(shape, np.float32)  # no memory for what a header says
     params = jax.eval_shape(LatentEncoder(config).init, jax.random.key(0), image)["params"]
     flat = traverse_util.flatten_dict({"params": params}, sep=".")
     shapes = {name: leaf.shape for name, leaf in flat.items()}
@@ -73,8 +72,7 @@ def read_encoder(path: str | os.PathLike) -> TrainedEncoder:
 
 def _read_header(path: str | os.PathLike) -> tuple[EncoderConfig, dict]:
     try:
-        with safetensors.safe_open(path, framework="np") as file:
-            entry = json.loads((file.metadata() or {}).get(_ENTRY) or "{}")
+        entry = read_about(path, _ENTRY) or {}
         if entry["kind"] != "encoder":
             raise ValueError
         values = dict(entry["config"])
@@ -83,5 +81,5 @@ def _read_header(path: str | os.PathLike) -> tuple[EncoderConfig, dict]:
         if not all(type(size) is int and 0 < size < _MOST for size in sizes):
             raise ValueError
         return EncoderConfig(**values), dict(entry["facts"])
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"expected an encoder, found other arrays in {path}") from None
