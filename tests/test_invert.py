@@ -7,32 +7,28 @@ import jax
 import numpy as np
 import pytest
 from skimage import data
+from small_people import TINY_GENERATOR, people_generator
 
 from models.stylegan.alignment import align_to_frame, displacement
 from models.stylegan.config import GeneratorConfig
 from models.stylegan.directions_io import read_directions, read_inversion
 from models.stylegan.generator import init_generator
-from models.stylegan.regression import affine_start
 from models.stylegan.stylegan_io import read_generator, write_generator
 from recon.landmarks_io import read_pts
-from recon.looks.latent_people import BLOCKS, LATENT_SIZE
+from recon.looks.latent_people import LATENT_SIZE
 from render import image_io
 from scripts.generators import cuts, labels
 
 POINTS = commands.ROOT / "tests" / "data" / "astronaut.pts"
-CONFIG = GeneratorConfig(16, (4, 4, 4), z_dim=LATENT_SIZE, w_dim=LATENT_SIZE, mapping_layers=1)
-BLOCK_ENDS = {name: [block.start, block.stop] for name, block in BLOCKS.items()}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A generator that only a test would take for one of people, a photo, a cut picture."""
     folder = tmp_path_factory.mktemp("files")
-    generator = init_generator(jax.random.key(0), CONFIG)
-    params = affine_start(jax.random.key(1), generator.params, CONFIG)
-    facts = {"pictures": "random people", "latent_blocks": BLOCK_ENDS}
-    write_generator(folder / "g.safetensors", generator._replace(params=params, facts=facts))
-    write_generator(folder / "other.safetensors", generator)
+    generator = people_generator()
+    write_generator(folder / "g.safetensors", generator)
+    write_generator(folder / "other.safetensors", generator._replace(facts={}))
     labelled = GeneratorConfig(8, (4, 4), z_dim=4, c_dim=2, w_dim=4, mapping_layers=1)
     write_generator(folder / "c.safetensors", init_generator(jax.random.key(0), labelled))
     image_io.write_image(folder / "astronaut.png", data.astronaut())
@@ -59,9 +55,10 @@ def test_photos_are_cut_inverted_tuned_and_turned(files, tmp_path):
     assert row["start_psnr_db"] < row["found_psnr_db"] < row["psnr_db"]
     assert row["doubt"] is None and "wrote" in done.stdout
     kept = read_inversion(tmp_path / "out" / "inversion.safetensors")
-    assert kept.ws.shape == (1, CONFIG.num_ws, LATENT_SIZE) and kept.images.shape == (1, 16, 16, 3)
+    assert kept.ws.shape == (1, TINY_GENERATOR.num_ws, LATENT_SIZE)
+    assert kept.images.shape == (1, 16, 16, 3)
     tuned = read_generator(tmp_path / "out" / "generator.safetensors")
-    assert tuned.config == CONFIG and tuned.facts["tuned_to"]
+    assert tuned.config == TINY_GENERATOR and tuned.facts["tuned_to"]
 
 
 @pytest.mark.slow
