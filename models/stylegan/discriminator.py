@@ -20,7 +20,6 @@ from models.stylegan.config import DiscriminatorConfig
 from models.stylegan.layers import (
     FullyConnected,
     activate,
-    clamped,
     conv,
     conv_down,
     init_params,
@@ -36,7 +35,7 @@ class PlainConv(nn.Module):
     side: int  # of the kernel
     clamp: float | None
     is_down: bool = False
-    is_linear: bool = False  # without bias and activation
+    is_linear: bool = False  # without bias, activation and clamp
 
     @nn.compact
     def __call__(self, x: jax.Array, gain: float = 1.0) -> jax.Array:
@@ -45,7 +44,7 @@ class PlainConv(nn.Module):
         kernel = self.param("weight", unset, shape) / math.sqrt(math.prod(shape[:3]))
         x = (conv_down if self.is_down else conv)(x, kernel.astype(x.dtype))
         if self.is_linear:
-            return clamped(gain * x, gain, self.clamp)
+            return gain * x
         bias = self.param("bias", unset, (self.features,))
         return activate(x + bias.astype(x.dtype), gain, self.clamp)
 
@@ -64,9 +63,7 @@ class DiscriminatorBlock(nn.Module):
         if self.is_first:
             x = PlainConv(self.features, 1, self.clamp, name="fromrgb")(x)
         half = math.sqrt(0.5)  # each of two shares has half the variance
-        skip = PlainConv(
-            self.features_out, 1, self.clamp, is_down=True, is_linear=True, name="skip"
-        )
+        skip = PlainConv(self.features_out, 1, None, is_down=True, is_linear=True, name="skip")
         kept = skip(x, half)
         x = PlainConv(self.features, 3, self.clamp, name="conv0")(x)
         last = PlainConv(self.features_out, 3, self.clamp, is_down=True, name="conv1")
