@@ -78,6 +78,8 @@ def main() -> None:
     total = HELD_OUT + _NUM_PEOPLE.value
     everybody = sightings_io.make_people(folder, total, _SEED.value, config.side)
     held_out, learnt = (People(*(v[part] for v in everybody)) for part in _parts())
+    # Before the training: a stop in it leaves no time to draw anybody.
+    large = sightings_io.make_people(folder, _JUDGED.value, _SEED.value, _JUDGED_SIDE)
     key = jax.random.key(_SEED.value)
     settings = {
         "seed": _SEED.value,
@@ -112,7 +114,7 @@ def main() -> None:
         found = judge.embed(face_id.params, config, held_out.rgb)
         likeness = judge.cosines(found)
         sheets.write_neighbours(out / "neighbours.png", held_out.rgb, likeness)
-        scores = judge.verification(likeness, held_out) | _beside_dlib(folder, face_id)
+        scores = judge.verification(likeness, held_out) | _beside_dlib(large, face_id)
         report = facts | scores
         report["gates_missed"] = [
             name for name, least in judge.GATES.items() if scores[name] < least
@@ -153,9 +155,8 @@ def draw_pairs(rgb: np.ndarray, number: int, how: FaceIdTraining) -> np.ndarray:
     return judge.as_floats(np.stack(batch)).reshape(len(people), 2, side, side, 3)
 
 
-def _beside_dlib(folder: pathlib.Path, face_id: FaceId) -> dict[str, float]:
+def _beside_dlib(people: People, face_id: FaceId) -> dict[str, float]:
     """Scores of people in large pictures, by the embedding and by dlib, and how they agree."""
-    people = sightings_io.make_people(folder, _JUDGED.value, _SEED.value, _JUDGED_SIDE)
     ours = judge.cosines(judge.embed(face_id.params, face_id.config, people.rgb))
     theirs = judge.closeness(judge.describe(people))
     return (

@@ -192,8 +192,7 @@ def _learn_by_regression(out: pathlib.Path, preset: StyleganPreset) -> None:
         run = training.train(run, step, batch_of, evaluate, out, loop)
         generator = regression.regression_generator(_on_one(run.state), config, {})
         reference = judge.make_reference(learnt, held_out, config.resolution)
-        _finish(out, generator, run, _scores_of_people(generator, reference), "regression")
-        stop.keep(f"{out / 'generator.safetensors'}")
+        _finish(out, generator, run, _scores_of_people(generator, reference), "regression", stop)
 
 
 def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
@@ -251,8 +250,7 @@ def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
             scores = _scores_of_people(generator, reference)
         else:
             scores = evaluate(run.state)
-        _finish(out, generator, run, scores, "adversarial")
-        stop.keep(f"{out / 'generator.safetensors'}")
+        _finish(out, generator, run, scores, "adversarial", stop)
 
 
 def _start(preset: StyleganPreset) -> Generator:
@@ -309,9 +307,14 @@ def _scores_of_people(generator: Generator, reference: judge.HeldOut) -> dict[st
 
 
 def _finish(
-    out: pathlib.Path, generator: Generator, run: Run, scores: dict[str, float], how: str
+    out: pathlib.Path,
+    generator: Generator,
+    run: Run,
+    scores: dict[str, float],
+    how: str,
+    stop: stopping.Stop,
 ) -> None:
-    """Writes the generator, its pictures and metrics.json; says what it is worth."""
+    """Writes the generator, metrics.json and pictures; says what it is worth."""
     facts = {
         "training": how,
         "steps": int(run.state.step),
@@ -324,11 +327,11 @@ def _finish(
         facts |= {"pictures": "random people", "latent_blocks": blocks}
     generator = generator._replace(facts=facts)
     write_generator(out / "generator.safetensors", generator)
+    stop.keep(f"{out / 'generator.safetensors'}")
     z = _sample_latents(generator.config, _ON_SHEET)
     sheets.write_sheet(out / "samples.png", sheets.draw(generator, z), 8)
     if _PEOPLE.value:
         sheets.write_turns(out / "turns.png", generator, z)
-    sheets.write_interpolation(out / "film.mp4", generator, z)
     report = scores | {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(generator.params)),
         "steps": facts["steps"],
@@ -343,6 +346,7 @@ def _finish(
             f"not yet good enough: {', '.join(missed)}" if missed else "all gates passed"
         )
     files_io.write_json(out / "metrics.json", report)
+    sheets.write_interpolation(out / "film.mp4", generator, z)  # last: a stop leaves it out
     command.say(f"wrote {out / 'generator.safetensors'}: {text}")
 
 

@@ -256,8 +256,12 @@ def write_rosinality(write, path, groups, tensors):
     write(path, b"\x80\x02" + listed(entries) + b".", blocks)
 
 
-def tensorflow_pickle(made, discriminator_variables=(), **kwargs):
-    """A tuple of three networks, as TensorFlow's code writes them; G and G_ema are the same."""
+def tensorflow_pickle(made, judges=(), judge=("D_stylegan2", {}), **kwargs):
+    """A tuple of three networks, as TensorFlow's code writes them; G and G_ema are the same.
+
+    Variables of the discriminator are pairs; `judge` is the function that makes it and its
+    keywords, of which a file has only those that were given.
+    """
     network, util = types.ModuleType("dnnlib.tflib.network"), types.ModuleType("dnnlib.util")
 
     class Network:
@@ -294,7 +298,7 @@ def tensorflow_pickle(made, discriminator_variables=(), **kwargs):
         "synthesis": state("G_synthesis", synthesis.items()),
     }
     whole = state("G_main", average, parts, {"resample_kernel": [1, 3, 3, 1]} | kwargs)
-    judge = state("D_stylegan2", discriminator_variables, None, {"mbstd_group_size": 4})
+    critic = state(judge[0], judges, None, judge[1])
     stubs = {
         "dnnlib": types.ModuleType("dnnlib"),
         "dnnlib.tflib": types.ModuleType("dnnlib.tflib"),
@@ -302,7 +306,7 @@ def tensorflow_pickle(made, discriminator_variables=(), **kwargs):
         util.__name__: util,
     }
     with mock.patch.dict(sys.modules, stubs):
-        return pickle.dumps((whole, judge, whole), 4)
+        return pickle.dumps((whole, critic, whole), 4)
 
 
 def tensorflow_variables(made):

@@ -1,5 +1,6 @@
 """The commands that invert pictures, find directions and train encoders, on a tiny generator."""
 
+import dataclasses
 import json
 
 import commands
@@ -7,33 +8,35 @@ import jax
 import numpy as np
 import pytest
 from skimage import data
+from small_people import TINY_GENERATOR, people_generator
+from test_lpips import random_params
 
+from models.perception import features_io
+from models.stylegan import inversion, pivotal
 from models.stylegan.alignment import align_to_frame, displacement
 from models.stylegan.config import GeneratorConfig
 from models.stylegan.directions_io import read_directions, read_inversion
 from models.stylegan.generator import init_generator
-from models.stylegan.regression import affine_start
+from models.stylegan.inversion import InversionConfig
 from models.stylegan.stylegan_io import read_generator, write_generator
 from recon.landmarks_io import read_pts
-from recon.looks.latent_people import BLOCKS, LATENT_SIZE
+from recon.looks.latent_people import LATENT_SIZE
 from render import image_io
-from scripts.generators import cuts, labels
+from scripts.generators import cuts, labels, readings, sheets
+from scripts.shell.perceptual import features_folder
 
 POINTS = commands.ROOT / "tests" / "data" / "astronaut.pts"
-CONFIG = GeneratorConfig(16, (4, 4, 4), z_dim=LATENT_SIZE, w_dim=LATENT_SIZE, mapping_layers=1)
-BLOCK_ENDS = {name: [block.start, block.stop] for name, block in BLOCKS.items()}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A generator that only a test would take for one of people, a photo, a cut picture."""
     folder = tmp_path_factory.mktemp("files")
-    generator = init_generator(jax.random.key(0), CONFIG)
-    params = affine_start(jax.random.key(1), generator.params, CONFIG)
-    facts = {"pictures": "random people", "latent_blocks": BLOCK_ENDS}
-    write_generator(folder / "g.safetensors", generator._replace(params=params, facts=facts))
-    write_generator(folder / "other.safetensors", generator)
-    old = {"pictures": "random people", "latent_blocks": BLOCK_ENDS | {"yaw": [1, 2]}}
+    generator = people_generator()
+    write_generator(folder / "g.safetensors", generator)
+    write_generator(folder / "other.safetensors", generator._replace(facts={}))
+    blocks = generator.facts["latent_blocks"] | {"yaw": [1, 2]}
+    old = generator.facts | {"latent_blocks": blocks}
     write_generator(folder / "old.safetensors", generator._replace(facts=old))
     labelled = GeneratorConfig(8, (4, 4), z_dim=4, c_dim=2, w_dim=4, mapping_layers=1)
     write_generator(folder / "c.safetensors", init_generator(jax.random.key(0), labelled))
@@ -61,9 +64,57 @@ def test_photos_are_cut_inverted_tuned_and_turned(files, tmp_path):
     assert row["start_psnr_db"] < row["found_psnr_db"] < row["psnr_db"]
     assert row["doubt"] is None and "wrote" in done.stdout
     kept = read_inversion(tmp_path / "out" / "inversion.safetensors")
-    assert kept.ws.shape == (1, CONFIG.num_ws, LATENT_SIZE) and kept.images.shape == (1, 16, 16, 3)
+    assert kept.ws.shape == (1, TINY_GENERATOR.num_ws, LATENT_SIZE)
+    assert kept.images.shape == (1, 16, 16, 3)
     tuned = read_generator(tmp_path / "out" / "generator.safetensors")
-    assert tuned.config == CONFIG and tuned.facts["tuned_to"]
+    assert tuned.config == TINY_GENERATOR and tuned.facts["tuned_to"]
+
+
+def watched(monkeypatch, module, name):
+    """Returns where each call of a function of a module leaves its arguments and its result."""
+    calls, whole = [], getattr(module, name)
+
+    def call(*arguments):
+        calls.append((arguments, whole(*arguments)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(module, name, call)
+    return calls
+
+
+@pytest.mark.slow
+def test_lpips_is_in_the_loss_where_its_weights_are_there(tmp_path, monkeypatch):
+    """They are random, and the picture is one that the generator can paint."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    network = InversionConfig.network
+    features = random_params(network)
+    features_io.write_features(features_io.features_file(features_folder(), network), features)
+    generator = people_generator(
+        dataclasses.replace(TINY_GENERATOR, resolution=64, channels=(4,) * 5)
+    )
+    write_generator(tmp_path / "g.safetensors", generator)
+    z = np.random.default_rng(0).normal(size=(1, LATENT_SIZE)).astype(np.float32)
+    picture = np.clip(0.5 * sheets.draw(generator, z)[0] + 0.5, 0.0, 1.0)
+    image_io.write_image(tmp_path / "seen.png", picture)
+    searches, tunings = (
+        watched(monkeypatch, inversion, "invert"),
+        watched(monkeypatch, pivotal, "tune"),
+    )
+    done = commands.run(
+        "invert", f"--generator={tmp_path / 'g.safetensors'}", f"--image={tmp_path / 'seen.png'}",
+        "--aligned", "--steps=10", "--tune", "--tune_steps=8", f"--out={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (_, _, images, start, *_), found = searches[0]
+    _, tuned = tunings[0]
+    begin, end = (
+        inversion.perceptual_distance(features, pictures, images, network)[0]
+        for pictures in (readings.painted(generator, start), found.images)
+    )
+    assert found.losses[-1, 0] < 0.7 * found.losses[0, 0] and end < 0.7 * begin
+    assert tuned.steps == 8 and tuned.distances[0] < end
+    row = json.loads((tmp_path / "out" / "metrics.json").read_text())["pictures"][0]
+    assert row["start_psnr_db"] < row["found_psnr_db"] < row["psnr_db"]
 
 
 @pytest.mark.slow

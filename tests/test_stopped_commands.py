@@ -20,10 +20,16 @@ import numpy as np
 import printed
 import pytest
 from PIL import Image
+from small_people import people_generator, write_heads, write_people
 
 from models.diffusion.motion_prior_io import load_prior
+from models.nerf.nerf_io import read_nerf
+from models.perception.face_id_io import read_face_id
+from models.stylegan.directions_io import read_directions, read_inversion
+from models.stylegan.encoder_io import read_encoder
+from models.stylegan.stylegan_io import read_generator, write_generator
 from recon.landmarks_io import read_pts
-from render import mesh_io, splat_io, video_io
+from render import image_io, mesh_io, splat_io, video_io
 from scripts.shell.checkpoint_io import read_header
 
 pytestmark = [pytest.mark.slow, pytest.mark.command]
@@ -58,6 +64,37 @@ COMMANDS = {
     "--frames=24 --size=256",
     "demo": "",
     "benchmark": "--suite=fit --num_faces=1 --peer_faces=1",
+    "train_nerf": "--capture={inputs}/plush --steps=60 --rays=256 --hold_out=4 --frames=6 "
+    "--evaluate_every=30",
+    "train_stylegan --people": "--people --preset=ci --num_pictures=500 --pool={inputs}/pool "
+    "--evaluate_every=50",
+    "train_stylegan --images": "--images={inputs}/photos --preset=ci --evaluate_every=20",
+    "train_face_id": "--preset=ci --steps=20 --num_people=20 --judged=2 --evaluate_every=10 "
+    "--pool={inputs}/pool",
+    "train_encoder": "--generator={inputs}/heads.safetensors --preset=ci --num_pictures=500 "
+    "--pool={inputs}/pool",
+    "invert": "--generator={inputs}/heads.safetensors --image={inputs}/me.png "
+    "--landmarks={inputs}/a.pts --steps=100 --tune --tune_steps=100",
+    "find_directions": "--generator={inputs}/heads.safetensors",
+}
+# What trainings leave when they end, by themselves or early: first what was learnt. A film is only
+# begun when there is time.
+LEARNT = {
+    "train_nerf": ("nerf.safetensors", "held_out.png"),
+    "train_stylegan": ("generator.safetensors", "samples.png"),
+    "train_face_id": ("face_id.safetensors", "neighbours.png"),
+    "train_encoder": ("encoder.safetensors", "sheet.png"),
+}
+FILMS = {"train_nerf": {"orbit.mp4"}, "train_stylegan": {"film.mp4"}}
+READERS = {
+    "checkpoint": read_header,
+    "prior": load_prior,
+    "nerf": read_nerf,
+    "generator": read_generator,
+    "face_id": read_face_id,
+    "encoder": read_encoder,
+    "inversion": read_inversion,
+    "directions": read_directions,
 }
 ENDLESS = {"evaluate_fit --tune": 60.0, "benchmark": 60.0}  # seconds that moments are chosen from
 
@@ -80,6 +117,19 @@ def inputs(tmp_path_factory):
     for name in "abc":
         printed.OWN["me.pts"](folder / f"{name}.pts")
     (folder / "scene.json").write_text(json.dumps(SCENE))
+    printed.OWN["me.jpg"](folder / "me.png")
+    write_generator(folder / "heads.safetensors", people_generator())
+    (folder / "pool").mkdir()
+    for side in (16, 64):
+        for first in (0, 500):
+            write_heads(folder / "pool", side, 500, first)
+    for first in range(0, 400, 100):
+        write_people(folder / "pool", 64, 100, first)
+    write_people(folder / "pool", 256, 100, 0)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        picture = np.float32(rng.random((20, 24, 3)))
+        image_io.write_image(folder / "photos" / f"{number}.png", picture)
     return folder
 
 
@@ -145,10 +195,8 @@ def read(path):
             assert len(splat_io.read_splats(path).means) > 0
         case ".ply" | ".obj" | ".glb":
             assert len(mesh_io.read_mesh(path).triangles) > 0
-        case ".safetensors" if path.name == "prior.safetensors":
-            load_prior(path)
         case ".safetensors":
-            read_header(path)
+            READERS[path.stem](path)
         case ".csv":
             with path.open(newline="") as file:
                 names, *rows = csv.reader(file)
@@ -167,7 +215,7 @@ def check(case, out, ended):
     line = ended.stderr.strip()
     if kept := re.search(r"(\d+) of \d+ pictures in (\S+)", line):
         assert len(list(video_io.read_video(out.parent / kept[2]))) == int(kept[1])
-    match case:
+    match case.split()[0]:
         case "simulate":
             if "\nsimulation" in ended.stdout or "frames of the motion" in line:
                 assert names >= {"trajectory.npz", "last.ply", "report.json", "config.json"}
@@ -200,6 +248,20 @@ def check(case, out, ended):
                 assert f"{len(made)} of 3 heads" in line
         case "demo":
             assert not names or names >= HEAD | {"photo.jpg"}
+        case "train_nerf" | "train_stylegan" | "train_face_id" | "train_encoder" as name:
+            result, *rest = LEARNT[name]
+            if step := re.search(r"step (\d+) in", line):
+                assert read_header(out / "checkpoint.safetensors").step == int(step[1])
+                assert result in line
+            if step or not line:
+                assert names >= {result, *rest, "metrics.json", "metrics.csv", "config.json"}
+            else:
+                assert names <= {"config.json"}
+            assert line or names >= FILMS.get(name, set())
+        case "invert":
+            assert not names or names >= {"inversion.safetensors", "turn.png", "metrics.json"}
+        case "find_directions":
+            assert not names or names >= {"directions.safetensors", "named.png", "metrics.json"}
         case "benchmark":
             rows = re.search(r"kept (\d+) rows", line)
             assert bool(rows) == bool(names)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import commands
 import numpy as np
@@ -165,6 +166,14 @@ def test_a_film_without_a_picture_leaves_the_one_before(tmp_path):
         send()
         write_film(tmp_path / "a.mp4", shades(3, None, None), 3, 10.0)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_stopped_process_ends_though_nobody_reads_it_any_more(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("sys.stdout", mock.Mock(flush=mock.Mock(side_effect=BrokenPipeError)))
+    command._leave(130)
+    assert ended == [130]
 
 
 def test_a_terminals_ctrl_c_reaches_us_and_not_the_encoder(tmp_path, monkeypatch):

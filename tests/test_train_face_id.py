@@ -8,6 +8,7 @@ import commands
 import jax
 import numpy as np
 import pytest
+from small_people import write_people
 
 from models.perception import face_id_training
 from models.perception.face_id import FaceIdConfig
@@ -16,7 +17,7 @@ from models.perception.face_id_training import FaceIdTraining
 from scripts.identities import sightings_io
 from scripts.shell.training import LoopConfig
 
-PART, VIEWS, HELD_OUT = 6, 4, 6
+PART, HELD_OUT = 6, 6
 FILES = {
     *("face_id.safetensors", "neighbours.png", "metrics.json", "metrics.csv", "config.json"),
     "checkpoint.safetensors",
@@ -24,27 +25,13 @@ FILES = {
 TINY = FaceIdConfig(side=16, stem=4, widths=(6, 8), units=(1, 1), size=8)
 
 
-def write_part(folder, side, first):
-    rng = np.random.default_rng(first)
-    color = rng.integers(60, 200, (PART, 1, 1, 1, 3))
-    noise = rng.integers(-20, 20, (PART, VIEWS, side, side, 3))
-    face = np.stack(np.meshgrid(np.arange(9.0), np.arange(8.0)), -1).reshape(-1, 2)[:68]
-    np.savez_compressed(
-        folder / f"people-{side}-seed0-{first:06d}.npz",
-        rgb=np.uint8(color + noise),
-        angles=rng.uniform(-0.7, 0.7, (PART, VIEWS, 3)),
-        restyled=rng.random((PART, VIEWS)) < 0.5,
-        landmarks=np.broadcast_to((0.2 + 0.06 * face) * side, (PART, VIEWS, 68, 2)),
-    )
-
-
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     """Makes a pool of coloured noise, a colour a person, and the network small."""
     folder = tmp_path_factory.mktemp("pool")
     for first in (0, PART, 2 * PART):
-        write_part(folder, 16, first)
-    write_part(folder, 256, 0)
+        write_people(folder, 16, PART, first)
+    write_people(folder, 256, PART, 0)
     command = commands.load("train_face_id")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sightings_io, "_PART", PART)

@@ -9,6 +9,7 @@ import commands
 import jax
 import numpy as np
 import pytest
+from small_people import TINY_GENERATOR, write_heads
 
 from models.stylegan import train
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
@@ -16,20 +17,19 @@ from models.stylegan.generator import init_generator
 from models.stylegan.regression import RegressionTraining, Stage
 from models.stylegan.stylegan_io import read_generator, write_generator
 from models.stylegan.train import StyleganPreset, StyleganTraining
-from recon.looks.latent_people import BLOCKS, LATENT_SIZE
 from recon.looks.studio import LABELS
 from render import image_io
 from scripts.generators import judge, pool_io
 from scripts.shell import metrics_io
 from scripts.shell.training import LoopConfig
 
-SIDE, PART = 16, 20
+SIDE, PART = TINY_GENERATOR.resolution, 20
 FILES = {
     *("generator.safetensors", "samples.png", "film.mp4", "sheets", "metrics.json"),
     *("metrics.csv", "config.json", "checkpoint.safetensors"),
 }
 TINY = StyleganPreset(
-    GeneratorConfig(SIDE, (4, 4, 4), z_dim=LATENT_SIZE, w_dim=LATENT_SIZE, mapping_layers=1),
+    TINY_GENERATOR,
     DiscriminatorConfig(SIDE, (4, 4, 4)),
     RegressionTraining((Stage(8, 7, 4, 1e-2), Stage(16, 7, 4, 1e-2))),
     StyleganTraining(steps=6, batch=4),
@@ -41,17 +41,7 @@ def pool(tmp_path_factory):
     """Makes a pool of pictures that only a test would take for heads, the preset small."""
     folder = tmp_path_factory.mktemp("pool")
     for first in (0, PART, 2 * PART):
-        z = np.stack([pool_io.latent_of(0, first + n) for n in range(PART)])
-        yaw = np.tanh(z[:, BLOCKS["yaw"]])[..., None]
-        shade = np.clip(128 + 90 * yaw * np.linspace(-1, 1, SIDE), 0, 255)
-        grey = np.broadcast_to(shade, (PART, SIDE, SIDE)).astype(np.uint8)
-        label = np.arange(SIDE**2).reshape(SIDE, SIDE) % len(LABELS)
-        np.savez_compressed(
-            folder / f"heads-{SIDE}-seed0-{first:06d}.npz",
-            rgb=np.stack([grey] * 3, -1),
-            alpha=np.full_like(grey, 255),
-            label=np.broadcast_to(label, grey.shape).astype(np.uint8),
-        )
+        write_heads(folder, SIDE, PART, first)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool_io, "HELD_OUT", PART)
         patch.setattr(pool_io, "_PART", PART)

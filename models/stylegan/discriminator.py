@@ -63,9 +63,7 @@ class DiscriminatorBlock(nn.Module):
         if self.is_first:
             x = PlainConv(self.features, 1, self.clamp, name="fromrgb")(x)
         half = math.sqrt(0.5)  # each of two shares has half the variance
-        skip = PlainConv(
-            self.features_out, 1, self.clamp, is_down=True, is_linear=True, name="skip"
-        )
+        skip = PlainConv(self.features_out, 1, None, is_down=True, is_linear=True, name="skip")
         kept = skip(x, half)
         x = PlainConv(self.features, 3, self.clamp, name="conv0")(x)
         last = PlainConv(self.features_out, 3, self.clamp, is_down=True, name="conv1")

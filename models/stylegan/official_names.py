@@ -16,7 +16,7 @@ import numpy as np
 
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
 from models.stylegan.official_pickle_io import Module
-from models.stylegan.plain import WHOLE_BATCH, PlainNetwork, as_number
+from models.stylegan.plain import PlainNetwork, as_number, checked_group
 
 _ROOT = math.sqrt(2.0)
 _LEAKY = {"activation": "lrelu", "act_gain": _ROOT}
@@ -56,11 +56,8 @@ def plain_discriminator(module: Module) -> PlainNetwork:
     deviation = epilogue.parts.get("mbstd") if epilogue else None
     if deviation is None:
         raise ValueError(f"expected a discriminator, found no b4.mbstd in {module.kind}")
-    size = deviation.settings.get("group_size")
-    group = WHOLE_BATCH if size is None else size, deviation.settings.get("num_channels")
-    if not all(type(number) is int and 0 < number <= WHOLE_BATCH for number in group):
-        raise ValueError(f"expected groups of some pictures in b4.mbstd, found {group}")
-    return network._replace(group=group)
+    size, features = (deviation.settings.get(name) for name in ("group_size", "num_channels"))
+    return network._replace(group=checked_group(size, features))
 
 
 def _refuse_others(module: Module) -> None:

@@ -35,6 +35,22 @@ class PlainNetwork(NamedTuple):
     group: tuple[int, int] = (4, 1)  # of a discriminator: pictures compared, features of that
 
 
+def checked_group(size: Any, features: Any) -> tuple[int, int]:
+    """Returns how many pictures a discriminator compares, and features of that.
+
+    Args:
+      size: as a file says it, None for all pictures of a batch.
+      features: as a file says it.
+
+    Raises:
+      ValueError: these are no numbers of something.
+    """
+    group = WHOLE_BATCH if size is None else size, features
+    if not all(type(number) is int and 0 < number <= WHOLE_BATCH for number in group):
+        raise ValueError(f"expected groups of some pictures, found {group}")
+    return group
+
+
 def to_generator(network: PlainNetwork) -> Generator:
     """Returns the generator, with NumPy's arrays.
 

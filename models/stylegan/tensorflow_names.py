@@ -3,7 +3,8 @@
 Kernels are [rows, columns, in, out] there and matrices [in, out]; those that sample up are stored
 turned by half a turn; a style's bias is one less than here.
 
-Source: the rules of `legacy.py` in stylegan2-ada-pytorch and stylegan3, which convert such files.
+Source: the rules of `legacy.py` in stylegan2-ada-pytorch and stylegan3, which convert such files;
+what keywords default to, `training/networks*.py` of both projects.
 """
 
 import re
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig
 from models.stylegan.official_pickle_io import Module
-from models.stylegan.plain import WHOLE_BATCH, PlainNetwork, as_number
+from models.stylegan.plain import PlainNetwork, as_number, checked_group
 
 Rule = tuple[str, Callable[[NDArray], NDArray]]  # official name, and how the axes are turned
 
 _OLDEST = 4  # version of the file format
-_DISCRIMINATOR_RATE = 0.1  # of its mapping, where the file says nothing
+# Where the file says nothing, which is what its function then does:
+_DISCRIMINATOR_RATE = 0.1  # of its mapping
+_GROUP_SIZES = {"D_stylegan2": 4}  # of stylegan2's; stylegan2-ada's compares a whole batch
 # keyword -> what it has to be, where it is given
 _KINDS = {
     "architecture": ("skip", "resnet"),  # of a generator, of a discriminator
@@ -50,9 +53,9 @@ def plain_tensorflow_discriminator(module: Module) -> PlainNetwork:
     arrays = _renamed(module, _discriminator_rule)
     rate = _number(module, "mapping_lrmul", _DISCRIMINATOR_RATE)
     facts = {"layout": "TensorFlow", "class": module.kind[:80]}
-    group = (
-        int(_number(module, "mbstd_group_size", WHOLE_BATCH)),
-        int(_number(module, "mbstd_num_features", DiscriminatorConfig.group_channels)),
+    group = checked_group(
+        module.settings.get("mbstd_group_size", _GROUP_SIZES.get(module.kind)),
+        module.settings.get("mbstd_num_features", DiscriminatorConfig.group_channels),
     )
     return PlainNetwork(arrays, _number(module, "conv_clamp", None), rate, facts, group)
 

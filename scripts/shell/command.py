@@ -57,8 +57,9 @@ def run(main: Callable[[], None]) -> NoReturn:
 def _leave(status: int) -> int:
     """Ends a stopped process at once: XLA, still at work, would not survive Python's tidying up."""
     if status > stopping.BASE_STATUS:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # whoever read it was stopped by the same Ctrl-C
+                stream.flush()
         os._exit(status)
     return status
 

@@ -42,7 +42,9 @@ def draw_missing(
             for drawn in on_all_cores(draw, range(first, first + part, chunk), stop):
                 made.append(drawn)
                 advance()
-            if stop:
+            if len(made) < calls:
                 break
             write(paths[first], made)
-        stop.keep(f"pictures in {paths[missing[0]].parent} (the same command goes on from there)")
+        if any(path.is_file() for path in paths.values()):
+            where = paths[missing[0]].parent
+            stop.keep(f"pictures in {where} (the same command goes on from there)")
