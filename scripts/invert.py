@@ -11,7 +11,8 @@ written too. Into --out go
   turn.png               each head turned from the picture's left to its right, where it is known
                          which direction of W turns heads
   edits.png              the first head, changed by each named direction, likewise
-  metrics.json           PSNR before and after, what speaks against a picture
+  metrics.json           PSNR, and LPIPS where it is at hand, of start, found and end;
+                         what speaks against a picture
 
 Examples (the first takes the generator that comes along, and its encoder):
 
@@ -31,6 +32,7 @@ of 32 pixels or more.
 Exit status: 0 done; 2 bad input; 1 no face found in a photo; 130 or 143 stopped.
 """
 
+import functools
 import pathlib
 from typing import Any
 
@@ -127,7 +129,7 @@ def main() -> None:
             )  # fmt: skip
         tuned = generator._replace(params=tuning.params)
         rows.append(readings.painted(tuned, found.ws))
-    report = _report(paths, pictures, rows, tuning)
+    report = _report(paths, pictures, rows, tuning, features)
     with filling_folder(out) as folder:
         _write(folder, paths, pictures, tuned, found.ws, rows, report)
         _write_edits(folder, tuned, directions, found.ws)
@@ -204,11 +206,24 @@ def _directions(generator: Generator) -> Directions | None:
 
 
 def _report(
-    paths: list[str], pictures: list[Cut], rows: list[np.ndarray], tuning: Any | None
+    paths: list[str],
+    pictures: list[Cut],
+    rows: list[np.ndarray],
+    tuning: Any | None,
+    features: Any | None,
 ) -> dict[str, Any]:
-    images, start, found, *tuned = (np.asarray(row) for row in rows)
-    values = {"start_psnr_db": psnr_db(start, images), "found_psnr_db": psnr_db(found, images)}
-    values["psnr_db"] = values["found_psnr_db"] if not tuned else psnr_db(tuned[0], images)
+    images, *made = (np.asarray(row) for row in rows)
+    measures = {"psnr_db": psnr_db}
+    if features is not None:
+        measures["lpips"] = jax.jit(
+            functools.partial(
+                inversion.perceptual_distance, features, network=InversionConfig.network
+            )
+        )
+    values = {}
+    for name, measure in measures.items():
+        start, found, *_ = each = [np.asarray(measure(row, images)) for row in made]
+        values |= {f"start_{name}": start, f"found_{name}": found, name: each[-1]}
     each = [
         {"image": path, "doubt": cut.doubt}
         | {name: round(float(numbers[i]), 3) for name, numbers in values.items()}

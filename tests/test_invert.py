@@ -12,7 +12,6 @@ from small_people import TINY_GENERATOR, people_generator
 from test_lpips import random_params
 
 from models.perception import features_io
-from models.stylegan import inversion, pivotal
 from models.stylegan.alignment import align_to_frame, displacement
 from models.stylegan.config import GeneratorConfig
 from models.stylegan.directions_io import read_directions, read_inversion
@@ -22,7 +21,7 @@ from models.stylegan.stylegan_io import read_generator, write_generator
 from recon.landmarks_io import read_pts
 from recon.looks.latent_people import LATENT_SIZE
 from render import image_io
-from scripts.generators import cuts, labels, readings, sheets
+from scripts.generators import cuts, labels, sheets
 from scripts.shell.perceptual import features_folder
 
 POINTS = commands.ROOT / "tests" / "data" / "astronaut.pts"
@@ -70,18 +69,6 @@ def test_photos_are_cut_inverted_tuned_and_turned(files, tmp_path):
     assert tuned.config == TINY_GENERATOR and tuned.facts["tuned_to"]
 
 
-def watched(monkeypatch, module, name):
-    """Returns where each call of a function of a module leaves its arguments and its result."""
-    calls, whole = [], getattr(module, name)
-
-    def call(*arguments):
-        calls.append((arguments, whole(*arguments)))
-        return calls[-1][1]
-
-    monkeypatch.setattr(module, name, call)
-    return calls
-
-
 @pytest.mark.slow
 def test_lpips_is_in_the_loss_where_its_weights_are_there(tmp_path, monkeypatch):
     """They are random, and the picture is one that the generator can paint."""
@@ -96,25 +83,14 @@ def test_lpips_is_in_the_loss_where_its_weights_are_there(tmp_path, monkeypatch)
     z = np.random.default_rng(0).normal(size=(1, LATENT_SIZE)).astype(np.float32)
     picture = np.clip(0.5 * sheets.draw(generator, z)[0] + 0.5, 0.0, 1.0)
     image_io.write_image(tmp_path / "seen.png", picture)
-    searches, tunings = (
-        watched(monkeypatch, inversion, "invert"),
-        watched(monkeypatch, pivotal, "tune"),
-    )
     done = commands.run(
         "invert", f"--generator={tmp_path / 'g.safetensors'}", f"--image={tmp_path / 'seen.png'}",
         "--aligned", "--steps=10", "--tune", "--tune_steps=8", f"--out={tmp_path / 'out'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (_, _, images, start, *_), found = searches[0]
-    _, tuned = tunings[0]
-    begin, end = (
-        inversion.perceptual_distance(features, pictures, images, network)[0]
-        for pictures in (readings.painted(generator, start), found.images)
-    )
-    assert found.losses[-1, 0] < 0.7 * found.losses[0, 0] and end < 0.7 * begin
-    assert tuned.steps == 8 and tuned.distances[0] < end
     row = json.loads((tmp_path / "out" / "metrics.json").read_text())["pictures"][0]
     assert row["start_psnr_db"] < row["found_psnr_db"] < row["psnr_db"]
+    assert row["lpips"] < row["found_lpips"] < 0.7 * row["start_lpips"]
 
 
 @pytest.mark.slow
