@@ -16,8 +16,9 @@ Examples:
   python -m scripts.find_directions --generator=G.safetensors --encoder=E.safetensors
 
 An encoder judges pictures: what it reads in one that was edited by a deviation is held against what
-was asked for (`changed`, 1 is all of it) and against what changed beside it (`beside`, the largest
-of the other labels, in deviations). `identity` is how alike who is seen before and after is: the
+was asked for (`changed`, 1 is all of it), against how much of that label it reads where nothing was
+edited (`readable`), and against what changed beside it (`beside`, the largest of the other labels,
+in deviations). `identity` is how alike who is seen before and after is: the
 mean cosine of the face embedding that comes along (of two people it is about 0, `strangers`).
 
 Exit status: 0 done; 2 bad input; 130 or 143 stopped.
@@ -52,7 +53,7 @@ _OUT = flags.DEFINE_string("out", "out/directions", "Folder to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the samples.", 0, 2**31)
 
 _STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # deviations
-_COMPONENTS, _SHOWN, _JUDGED = 12, 3, 32  # axes and samples on the sheets; samples that are judged
+_COMPONENTS, _SHOWN, _JUDGED = 12, 3, 50  # axes and samples on the sheets; samples that are judged
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ def test_edits_change_what_was_asked_and_nothing_beside(directions, ws, monkeypa
     scores = readings.judge_edits(None, None, directions, ws)
     for name, score in scores.items():
         assert score["changed"] == pytest.approx(1.0, abs=5e-3), name
+        assert score["readable"] == pytest.approx(1.0, abs=5e-3), name
         assert score["beside"] < 5e-3, name
     # A reader that sees half of it, and takes age for yaw.
     blurred = np.eye(SIZE)
@@ -38,6 +39,7 @@ def test_edits_change_what_was_asked_and_nothing_beside(directions, ws, monkeypa
     monkeypatch.setattr(readings, "encoded", lambda encoder, images: images.mean(1) @ blurred)
     found = readings.judge_edits(None, None, directions, ws)["age"]
     assert found["changed"] == pytest.approx(0.5, abs=0.02)
+    assert found["readable"] == pytest.approx(0.5, abs=0.05)
     assert found["beside"] == pytest.approx(0.5, abs=0.05)
 
 

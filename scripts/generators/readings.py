@@ -83,6 +83,8 @@ def judge_edits(
 ) -> dict[str, dict[str, float]]:
     """Reads what each edit changes, of a deviation of its label to either side.
 
+    What a picture shows little of, a reader guesses to be nearer to the mean than it is.
+
     Args:
       generator: of the latents.
       encoder: of the generator.
@@ -90,9 +92,18 @@ def judge_edits(
       ws: [N, L, w] of heads that are edited.
 
     Returns:
-      By name: `changed`, the share of what was asked for; `beside`, the largest mean change of
-      another label, in its deviations.
+      By name: `changed`, the share of what was asked for that is read; `readable`, the share of a
+      label that is read where nothing was edited; `beside`, the largest mean change of another
+      label, in its deviations.
     """
+    true, read = (
+        values - values.mean(0)
+        for values in (
+            read_labels(ws, directions),
+            read_labels(encoded(encoder, painted(generator, ws)), directions),
+        )
+    )
+    readable = np.sum(true * read, 0) / np.sum(true**2, 0)
     scores = {}
     for index, name in enumerate(directions.names):
         low, high = (
@@ -103,6 +114,7 @@ def judge_edits(
         others = np.delete(change, index)
         scores[name] = {
             "changed": round(float(change[index]), 3),
+            "readable": round(float(readable[index]), 3),
             "beside": round(float(np.abs(others).max()), 3) if others.size else 0.0,
         }
     return scores
