@@ -17,7 +17,7 @@ sharpens it while latents keep what they mean. Into --out go
   checkpoint.safetensors   what the same command goes on from
   pool/                  the pictures of people, unless --pool says where
 
-Examples (the second is what comes along):
+Examples (the second and the fourth made what comes along):
 
   python -m scripts.train_stylegan --people --preset=ci --num_pictures=1000 --out=out/look
   python -m scripts.train_stylegan --people --preset=cpu --out=out/heads

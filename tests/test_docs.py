@@ -34,6 +34,8 @@ NOT_RUN = {  # line: reason
     "--prior=reference:film.mp4": "takes minutes; a trajectory's has a test of its own",
     "python -m scripts.train_stylegan --people --preset=cpu --out=out/heads": "takes an hour; has "
     "a test of its own",
+    "python -m scripts.train_stylegan --people --adversarial "
+    "--start=out/heads/generator.safetensors --pool=out/heads/pool --out=out/sharp": "likewise",
     "python -m scripts.import_stylegan --network=ffhq.pkl --out=out/ffhq": "the reader's own file; "
     "has a test of its own",
     "python -m scripts.train_face_id --out=out/face_id": "takes half an hour; has a test of its "
