@@ -1,7 +1,7 @@
 r"""Teaches a small network who is who: an embedding of faces, from random people.
 
-Each of them is drawn in several pictures: other poses, lights, faces made, clothes, often
-another hairdo. The network learns to give the pictures of one person a common direction. What it
+Each of them is drawn in several pictures: other poses, lights, faces made, clothes, often another
+hairdo, at times dyed hair or a tan. The network learns to give the pictures of one person a common direction. What it
 makes of a picture can be differentiated, so that an inversion or an edit can be held to keep who is
 shown. It knows the people of these drawings: their skins vary less than real ones, and so its
 cosines say little of photos. Into --out go
@@ -15,7 +15,7 @@ cosines say little of photos. Into --out go
   checkpoint.safetensors   what the same command goes on from
   pool/                 the drawn pictures, unless --pool says where
 
-Examples (the second makes what comes along, in twenty minutes on a core):
+Examples (the second makes what comes along, in half an hour on a core):
 
   python -m scripts.train_face_id --preset=ci --num_people=100 --out=out/first_look
   python -m scripts.train_face_id --out=out/face_id

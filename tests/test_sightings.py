@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 COUNT = 64
 KEPT = {
-    *("identity", "look.tone", "look.detail", "look.contrast", "look.brow", "look.brow_color"),
-    *("look.eye", "look.iris_gain", "look.hair_color", "look.beard", "look.lash", "look.teeth"),
+    *("identity", "look.detail", "look.contrast", "look.brow", "look.brow_color"),
+    *("look.eye", "look.iris_gain", "look.beard", "look.lash", "look.teeth"),
     *("clothes.shoulders", "attributes.sex", "attributes.age", "attributes.tone"),
 }
 HAIRDO = {"look.hair", "look.hair_scale", "look.stubble", "look.lip_tint", "look.hair_contrast"}
@@ -58,6 +58,12 @@ def test_who_somebody_is_stays_and_the_day_changes(met):
         assert (np.abs(person[name] - again[name]).reshape(COUNT, -1).max(1) > 0).mean() > 0.9, name
     assert 0.15 < restyled.mean() < 0.45
     np.testing.assert_array_equal(again["look.hair"], again["attributes.hair_style"])
+    dyed = (person["look.hair_color"] != again["look.hair_color"]).any(-1)
+    assert 0.2 < dyed.mean() < 0.6
+    assert dyed[restyled].any() and dyed[~restyled].any()
+    tan = again["look.tone"] - person["look.tone"]
+    assert 0.1 < np.std(tan[:, 1]) < 0.3
+    np.testing.assert_allclose(tan[:, 2], 1.2 * tan[:, 1], atol=1e-5)
 
 
 def test_views_are_those_that_the_embedding_is_for(met):

@@ -21,13 +21,14 @@ import optax
 from flax import struct
 from optax import contrib
 
+from models.averaging import moved_average
 from models.perception.face_id import FaceIdConfig, FaceIdNet, resampled
 
 _LAST_RATE = 0.01
 _MUON_RMS = 0.3  # of a kernel's step, beside Adam's
 # How pictures are spoilt, so that those of generators are read too: noise, brightness and colours
 # as deviations of logarithms, and up to all of a blur.
-_NOISE, _BRIGHTNESS, _COLOR = 0.02, 0.08, 0.03
+_NOISE, _BRIGHTNESS, _COLOR = 0.02, 0.15, 0.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class FaceIdTraining:
 
 PRESETS = {
     "ci": FaceIdTraining(steps=150),
-    "cpu": FaceIdTraining(steps=600),
+    "cpu": FaceIdTraining(steps=2000),
     "gpu": FaceIdTraining(steps=6000, people=256, decay=0.998),
 }
 
@@ -107,9 +108,7 @@ def face_id_step(
     updates, moments = _optimizer().update(gradient, state.moments, state.params)
     rate = _rate(state.step, share, training)
     params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
-    # Young averages would remember the start.
-    decay = jnp.minimum(training.decay, (1.0 + state.step) / (10.0 + state.step))
-    averaged = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.averaged, params)
+    averaged = moved_average(state.averaged, params, state.step, training.decay)
     state = FaceIdState(state.step + 1, params, averaged, moments)
     return state, FaceIdReport(loss, {"train_found": found})
 

@@ -1,8 +1,9 @@
 """Several pictures of one person: of other days, in other lights, from other sides.
 
-What stays is who somebody is: the shape of the head, skin, eyes, brows, beard, the hair's colour.
+What stays is who somebody is: the shape of the head, the skin but for a tan, eyes, brows, beard.
 What changes is the view, the light, the background, the face that is made, the clothes, and on some
-days the hairdo and the lips. Pictures are framed as those that latents mean, but less exactly.
+days the hairdo and the lips, or the hair's colour. Pictures are framed as those that latents mean,
+but less exactly.
 
 Axes: N people, V pictures of each; H, W sides.
 Angles as `euler_rotation` has them: yaw within +-40 degrees, pitch within +-15.
@@ -24,6 +25,8 @@ from recon.looks.picture import PictureConfig, render_person
 from recon.looks.studio import Studio
 
 _RESTYLED = 0.6  # chance of the hairdo of somebody else, if that is of the same sex
+_DYED = 0.4  # chance of the hair's colour of somebody else
+_TAN_SD, _TAN = 0.2, (0.9, 1.0, 1.2)  # of the log tone
 _PITCH_SD, _ROLL_SD = 0.12, 0.03
 _LOG_EXTENT_SD, _SHIFT_SD = 0.04, 0.004  # how badly pictures are aligned
 _FOV_DEGREES = (16.0, 26.0)
@@ -79,18 +82,25 @@ def on_another_day(
     own, other_key = jax.random.split(key)
     other = sample_person(other_key, casting, albedo_model)
     is_like = other.attributes.sex == person.attributes.sex
-    restyled = is_like & Draws(own, 1).chance(_RESTYLED)
+    draws = Draws(own, 3)
+    restyled, dyed = is_like & draws.chance(_RESTYLED), draws.chance(_DYED)
 
     def borrowed(name: str) -> jax.Array:
         return jnp.where(restyled, getattr(other.look, name), getattr(person.look, name))
 
     hairdo = ("hair", "hair_scale", "hair_contrast", "stubble", "lip_tint")
-    look = person.look.replace(gaze=other.look.gaze, **{name: borrowed(name) for name in hairdo})
+    look = person.look.replace(
+        gaze=other.look.gaze,
+        tone=person.look.tone + draws.normal(_TAN_SD) * jnp.array(_TAN),
+        hair_color=jnp.where(dyed, other.look.hair_color, person.look.hair_color),
+        **{name: borrowed(name) for name in hairdo},
+    )
     clothes = other.clothes.replace(shoulders=person.clothes.shoulders)
     face = {name: getattr(other.attributes, name) for name in ("smile", "mouth_open", "expression")}
     attributes = person.attributes.replace(
         **face,
         hair_style=look.hair,
+        hair_color=jnp.where(dyed, other.attributes.hair_color, person.attributes.hair_color),
         painted_lips=jnp.where(
             restyled, other.attributes.painted_lips, person.attributes.painted_lips
         ),
