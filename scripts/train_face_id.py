@@ -1,10 +1,10 @@
 r"""Teaches a small network who is who: an embedding of faces, from random people.
 
 Each of them is drawn in several pictures: other poses, lights, faces made, clothes, often another
-hairdo, at times dyed hair or a tan. The network learns to give the pictures of one person a common direction. What it
-makes of a picture can be differentiated, so that an inversion or an edit can be held to keep who is
-shown. It knows the people of these drawings: their skins vary less than real ones, and so its
-cosines say little of photos. Into --out go
+hairdo, at times dyed hair or a tan. The network learns to give the pictures of one person a common
+direction. What it makes of a picture can be differentiated, so that an inversion or an edit can be
+held to keep who is shown. It knows the people of these drawings: their skins vary less than real
+ones, and so its cosines say little of photos. Into --out go
 
   face_id.safetensors   the embedding, float16, with its settings
   neighbours.png        people that it was not taught: each one's other pictures, the strangers that

@@ -196,11 +196,11 @@ def _learn_by_regression(out: pathlib.Path, preset: StyleganPreset) -> None:
 
 
 def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
-    how, critic, key = preset.adversarial, preset.discriminator, jax.random.key(_SEED.value)
+    how, discriminator, key = preset.adversarial, preset.discriminator, jax.random.key(_SEED.value)
     start = _start(preset)
     config = start.config
-    if critic.resolution != config.resolution:
-        critic = DiscriminatorConfig(config.resolution, config.channels)
+    if discriminator.resolution != config.resolution:
+        discriminator = DiscriminatorConfig(config.resolution, config.channels)
     pool = reference = None
     if _PEOPLE.value:
         pool, held_out = _pool(config.resolution)
@@ -214,10 +214,12 @@ def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
         "pictures": len(rgb),
         "start": _START.value,
         "generator": config,
-        "discriminator": critic,
+        "discriminator": discriminator,
         "training": how,
     }
-    run = training.open_run(out, settings, lambda: train.init_stylegan(key, start, critic, how))
+    run = training.open_run(
+        out, settings, lambda: train.init_stylegan(key, start, discriminator, how)
+    )
     real = judge.features_of(
         judge.at_resolution(rgb[:: max(1, len(rgb) // 2000)], config.resolution)
     )
@@ -229,7 +231,7 @@ def _learn_adversarially(out: pathlib.Path, preset: StyleganPreset) -> None:
 
     def step(state: StyleganState, batch: RegressionBatch, share: float) -> Any:
         del share
-        return train.train_stylegan_step(key, state, batch, config, critic, how)
+        return train.train_stylegan_step(key, state, batch, config, discriminator, how)
 
     def evaluate(state: StyleganState) -> dict[str, float]:
         generator = train.averaged_generator(_on_one(state), start, {})

@@ -155,10 +155,10 @@ def test_an_adversarial_step_moves_both_and_holds_what_it_is_to_hold(is_paired):
         scores.append(jax.device_get(report.scores))
     assert np.isfinite([list(row.values()) for row in scores]).all()
     assert ("paired_loss" in scores[0]) is is_paired
-    for name in ("params", "critic", "averaged"):
+    for name in ("params", "discriminator", "averaged"):
         before, after = getattr(first, name), jax.device_get(getattr(state, name))
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
-        if name == "critic":
+        if name == "discriminator":
             assert all(jax.tree.leaves(moved))
         else:
             assert all(jax.tree.leaves(moved["mapping"])) is not is_paired

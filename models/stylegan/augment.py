@@ -81,7 +81,7 @@ def shifted(images: jax.Array, shift: jax.Array, axis: int) -> jax.Array:
 
 def adapted_probability(
     probability: jax.Array,
-    sureness: jax.Array,
+    overfitting: jax.Array,
     pictures: int,
     target: float = 0.6,
     horizon: int = 500_000,
@@ -90,13 +90,13 @@ def adapted_probability(
 
     Args:
       probability: [] until now.
-      sureness: [] mean of the signs of real pictures' logits since the last time: 0 for a
-        discriminator that has learnt nothing by heart, 1 for one that knows them all.
+      overfitting: [] r_t, the mean of the signs of real pictures' logits since the last time: 0 for
+        a discriminator that has learnt nothing by heart, 1 for one that knows them all.
       pictures: seen since the last time.
-      target: of the sureness.
+      target: of r_t.
       horizon: pictures in which the probability goes from zero to one.
     """
-    step = jnp.sign(sureness - target) * (pictures / horizon)
+    step = jnp.sign(overfitting - target) * (pictures / horizon)
     return jnp.clip(probability + step, 0.0, 1.0)
 
 

@@ -119,12 +119,12 @@ class StyleganState:
     params: Any  # of the generator
     averaged: Any  # of the generator, over the last steps: what is kept in the end
     moments: Any
-    critic: Any  # the discriminator's parameters
-    critic_moments: Any
+    discriminator: Any  # the discriminator's parameters
+    discriminator_moments: Any
     mean_latent: jax.Array  # [w_dim]
     mean_length: jax.Array  # [] of paths
     probability: jax.Array  # [] of a change
-    sureness: jax.Array  # [] of the discriminator, summed since the last look
+    overfitting: jax.Array  # [] of the discriminator, r_t summed since the last look
 
 
 class StyleganReport(NamedTuple):
@@ -135,34 +135,37 @@ class StyleganReport(NamedTuple):
 
 
 def init_stylegan(
-    key: jax.Array, generator: Generator, critic: DiscriminatorConfig, training: StyleganTraining
+    key: jax.Array,
+    generator: Generator,
+    discriminator: DiscriminatorConfig,
+    training: StyleganTraining,
 ) -> StyleganState:
     """Returns the state before the first step, of a generator that knows nothing or much."""
     params = jax.tree.map(jnp.copy, generator.params)  # steps give theirs away
-    critic_params = init_discriminator(key, critic)
+    discriminator_params = init_discriminator(key, discriminator)
     return StyleganState(
         step=jnp.int32(0),
         params=params,
         averaged=jax.tree.map(jnp.copy, params),
         moments=_ADAM.init(params),
-        critic=critic_params,
-        critic_moments=_ADAM.init(critic_params),
+        discriminator=discriminator_params,
+        discriminator_moments=_ADAM.init(discriminator_params),
         mean_latent=jnp.copy(generator.buffers["w_avg"]),
         mean_length=jnp.float32(0.0),
         probability=jnp.float32(training.probability),
-        sureness=jnp.float32(0.0),
+        overfitting=jnp.float32(0.0),
     )
 
 
 @functools.partial(
-    jax.jit, static_argnames=("config", "critic", "training"), donate_argnames="state"
+    jax.jit, static_argnames=("config", "discriminator", "training"), donate_argnames="state"
 )
 def train_stylegan_step(
     key: jax.Array,
     state: StyleganState,
     batch: RegressionBatch,
     config: GeneratorConfig,
-    critic: DiscriminatorConfig,
+    discriminator: DiscriminatorConfig,
     training: StyleganTraining,
 ) -> tuple[StyleganState, StyleganReport]:
     """Takes one step of both networks.
@@ -175,38 +178,41 @@ def train_stylegan_step(
       batch: real pictures of the generator's resolution, and latents. With `training.paired` a
         picture shows what its latent means; otherwise they need not belong together.
       config: static.
-      critic: static, of the discriminator.
+      discriminator: static, of the discriminator.
       training: static.
     """
     keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
     gradient, made = jax.grad(_generator_loss, argnums=1, has_aux=True)(
-        keys[0], state.params, state, batch, config, critic, training
+        keys[0], state.params, state, batch, config, discriminator, training
     )
     if training.holds_mapping:
         gradient = gradient | {"mapping": jax.tree.map(jnp.zeros_like, gradient["mapping"])}
     params, moments = _moved(gradient, state.params, state.moments, training.generator_rate)
-    critic_gradient, (critic_loss, sureness) = jax.grad(_critic_loss, argnums=1, has_aux=True)(
-        keys[1], state.critic, state, batch.images, made.images, critic, training
-    )
-    critic_params, critic_moments = _moved(
-        critic_gradient, state.critic, state.critic_moments, training.discriminator_rate
+    discriminator_gradient, (d_loss, overfitting) = jax.grad(
+        _discriminator_loss, argnums=1, has_aux=True
+    )(keys[1], state.discriminator, state, batch.images, made.images, discriminator, training)
+    discriminator_params, discriminator_moments = _moved(
+        discriminator_gradient,
+        state.discriminator,
+        state.discriminator_moments,
+        training.discriminator_rate,
     )
     decay = 0.5 ** (len(batch.z) / training.half_life)
     mean = state.mean_latent
-    probability, sureness = _adapted(state, sureness, len(batch.z), training)
+    probability, overfitting = _adapted(state, overfitting, len(batch.z), training)
     new = StyleganState(
         step=state.step + 1,
         params=params,
         averaged=moved_average(state.averaged, params, state.step, decay),
         moments=moments,
-        critic=critic_params,
-        critic_moments=critic_moments,
+        discriminator=discriminator_params,
+        discriminator_moments=discriminator_moments,
         mean_latent=mean + (1.0 - _LATENT_DECAY) * (jnp.mean(made.ws[:, 0], 0) - mean),
         mean_length=made.mean_length,
         probability=probability,
-        sureness=sureness,
+        overfitting=overfitting,
     )
-    scores = {"discriminator_loss": critic_loss, "augmentation": probability} | made.scores
+    scores = {"discriminator_loss": d_loss, "augmentation": probability} | made.scores
     return new, StyleganReport(made.loss, scores)
 
 
@@ -226,7 +232,7 @@ def _generator_loss(
     state: StyleganState,
     batch: RegressionBatch,
     config: GeneratorConfig,
-    critic: DiscriminatorConfig,
+    discriminator: DiscriminatorConfig,
     training: StyleganTraining,
 ) -> tuple[jax.Array, _Made]:
     change_key, noise_key, mix_key, path_key = jax.random.split(key, 4)
@@ -236,7 +242,7 @@ def _generator_loss(
     mixed = _mixed(mix_key, ws, training.mixing) if training.mixing else ws
     images = synthesize(params, mixed, noise, config, dtype=training.dtype)
     changed = augment(change_key, images, state.probability)
-    logits = discriminate(state.critic, changed, None, critic, training.dtype)
+    logits = discriminate(state.discriminator, changed, None, discriminator, training.dtype)
     adversarial = generator_loss(logits)
     loss, scores = adversarial, {"generator_loss": adversarial}
     if training.paired:
@@ -265,13 +271,13 @@ def _generator_loss(
     return loss, _Made(images, ws, mean_length, loss, scores)
 
 
-def _critic_loss(
+def _discriminator_loss(
     key: jax.Array,
-    critic_params: Any,
+    discriminator_params: Any,
     state: StyleganState,
     real: jax.Array,
     made: jax.Array,
-    critic: DiscriminatorConfig,
+    discriminator: DiscriminatorConfig,
     training: StyleganTraining,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Returns the loss; and the loss without penalty, with how sure it is of the real ones."""
@@ -279,20 +285,20 @@ def _critic_loss(
 
     def logits_of(key: jax.Array, images: jax.Array) -> jax.Array:
         changed = augment(key, images, state.probability)
-        return discriminate(critic_params, changed, None, critic, training.dtype)
+        return discriminate(discriminator_params, changed, None, discriminator, training.dtype)
 
     real_logits = logits_of(real_key, real)
     loss = discriminator_loss(real_logits, logits_of(made_key, made))
     gamma = training.gamma
     if gamma is None:
-        gamma = _R1 * critic.resolution**2 / len(real)
+        gamma = _R1 * discriminator.resolution**2 / len(real)
     penalty = jax.lax.cond(
         state.step % training.r1_every == 0,
         lambda: r1_penalty(lambda images: logits_of(real_key, images), real),
         lambda: jnp.zeros(()),
     )
-    sureness = jnp.mean(jnp.sign(real_logits))
-    return loss + 0.5 * gamma * training.r1_every * penalty, (loss, sureness)
+    overfitting = jnp.mean(jnp.sign(real_logits))
+    return loss + 0.5 * gamma * training.r1_every * penalty, (loss, overfitting)
 
 
 def _mixed(key: jax.Array, ws: jax.Array, chance: float) -> jax.Array:
@@ -310,10 +316,10 @@ def _moved(gradient: Any, params: Any, moments: Any, rate: float) -> tuple[Any, 
 
 
 def _adapted(
-    state: StyleganState, sureness: jax.Array, count: int, training: StyleganTraining
+    state: StyleganState, overfitting: jax.Array, count: int, training: StyleganTraining
 ) -> tuple[jax.Array, jax.Array]:
-    """The probability of changes from now on, and the sum of sureness to go on with."""
-    total = state.sureness + sureness
+    """The probability of changes from now on, and the sum of overfitting to go on with."""
+    total = state.overfitting + overfitting
     if not training.adapts:
         return state.probability, total
     is_due = (state.step + 1) % _ADAPT_EVERY == 0
