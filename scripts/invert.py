@@ -215,10 +215,8 @@ def _report(
     images, *made = (np.asarray(row) for row in rows)
     measures = {"psnr_db": psnr_db}
     if features is not None:
-        measures["lpips"] = jax.jit(
-            functools.partial(
-                inversion.perceptual_distance, features, network=InversionConfig.network
-            )
+        measures["lpips"] = functools.partial(
+            inversion.perceptual_distance, features, network=InversionConfig.network
         )
     values = {}
     for name, measure in measures.items():

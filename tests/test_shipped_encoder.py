@@ -27,7 +27,7 @@ def test_it_reads_latents_in_pictures_and_the_generator_paints_them_again(tmp_pa
     wanted = np.asarray(map_latents(heads.params, heads.buffers, z, None, heads.config))[:, 0]
     found = encode_latents(encoder.params, images, encoder.statistics, encoder.config)
     error = np.sum((np.asarray(found.shared) - wanted) ** 2)
-    assert 1.0 - error / np.sum((wanted - wanted.mean(0)) ** 2) > 0.5
+    assert 1.0 - error / np.sum((wanted - wanted.mean(0)) ** 2) > 0.4
     drawn = readings.painted(heads, np.asarray(found.ws))
     assert np.mean(psnr_db(drawn, images)) > 24.0
     assert np.mean(psnr_db(drawn[::-1], images)) < 18.0

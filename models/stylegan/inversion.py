@@ -224,6 +224,7 @@ def picture_loss(error: jax.Array, square: float, absolute: float) -> jax.Array:
     return square * jnp.mean(error**2, axes) + absolute * jnp.mean(jnp.abs(error), axes)
 
 
+@functools.partial(jax.jit, static_argnames="network")
 def perceptual_distance(
     features: Any, images: jax.Array, references: jax.Array, network: str
 ) -> jax.Array:
