@@ -49,7 +49,7 @@ from models.stylegan.generator import Generator
 from models.stylegan.inversion import InversionConfig, psnr_db
 from models.stylegan.latents import sample_latents
 from models.stylegan.pivotal import TuningConfig
-from models.stylegan.stylegan_io import load_generator, write_generator
+from models.stylegan.stylegan_io import write_generator
 from recon import landmarks_io
 from render import files_io, image_io
 from render.image import to_bytes
@@ -95,16 +95,7 @@ def main() -> None:
     paths = list_files(_IMAGE.value, _ENDINGS, "image")
     if not paths:
         raise ValueError("expected pictures in --image, found none")
-    generator = load_generator(_GENERATOR.value)
-    if generator.config.c_dim:
-        raise ValueError(
-            f"expected a generator without labels, found one of {generator.config.c_dim}"
-        )
-    if generator.config.image_channels != 3:
-        raise ValueError(
-            "expected a generator of coloured pictures, found "
-            f"{generator.config.image_channels} channels"
-        )
+    generator = labels.load_coloured(_GENERATOR.value)
     directions = _directions(generator)
     pictures = _read_pictures(paths, generator)
     images = np.stack([cut.image for cut in pictures]).astype(np.float32)

@@ -35,7 +35,6 @@ from models.stylegan.encoder import EncoderBatch, EncoderState, TrainedEncoder, 
 from models.stylegan.encoder_io import write_encoder
 from models.stylegan.generator import Generator, map_latents
 from models.stylegan.inversion import psnr_db
-from models.stylegan.stylegan_io import load_generator
 from render import files_io
 from scripts.generators import judge, labels, pool_io, readings, sheets
 from scripts.generators.pool_io import Pool
@@ -56,14 +55,8 @@ _HELD_OUT, _ON_SHEET = 100, 32
 
 def main() -> None:
     out = command.writable_folder(_OUT.value)
-    generator = load_generator(_GENERATOR.value)
+    generator = labels.load_coloured(_GENERATOR.value)
     config, how = generator.config, encoder_lib.PRESETS[_PRESET.value]
-    if config.c_dim:
-        raise ValueError(f"expected a generator without labels, found one of {config.c_dim}")
-    if config.image_channels != 3:
-        raise ValueError(
-            f"expected a generator of coloured pictures, found {config.image_channels} channels"
-        )
     shape, key = encoder_lib.encoder_config(config), jax.random.key(_SEED.value)
     pool, truth = _pictures(generator)
     statistics = labels.statistics_of(key, generator)

@@ -50,7 +50,7 @@ from models.stylegan import regression, train
 from models.stylegan.config import DiscriminatorConfig, GeneratorConfig, channels_of
 from models.stylegan.generator import Generator, init_generator
 from models.stylegan.regression import RegressionBatch, RegressionState
-from models.stylegan.stylegan_io import load_generator, write_generator
+from models.stylegan.stylegan_io import write_generator
 from models.stylegan.train import PRESETS, StyleganPreset, StyleganState
 from recon.looks.latent_people import BLOCKS
 from render import files_io
@@ -259,17 +259,11 @@ def _start(preset: StyleganPreset) -> Generator:
     """The generator that --start names, or a new one."""
     if not _START.value:
         return init_generator(jax.random.key(_SEED.value), preset.generator)
-    start = load_generator(_START.value)
-    config = start.config
-    if config.c_dim or config.image_channels != 3:
+    start = labels.load_coloured(_START.value)
+    side = start.config.resolution
+    if _RESOLUTION.value not in (None, side):
         raise ValueError(
-            f"expected a generator of coloured pictures without labels in --start, found "
-            f"{config.image_channels} channels and labels of {config.c_dim} in {_START.value}"
-        )
-    if _RESOLUTION.value not in (None, config.resolution):
-        raise ValueError(
-            f"expected --resolution={config.resolution}, or none, with {_START.value}, found "
-            f"{_RESOLUTION.value}"
+            f"expected --resolution={side}, or none, with {_START.value}, found {_RESOLUTION.value}"
         )
     if _PEOPLE.value and not labels.is_of_people(start):
         raise ValueError(f"expected a generator of random people, found another in {_START.value}")

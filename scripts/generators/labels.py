@@ -1,4 +1,7 @@
-"""What the numbers of a generator's latents are called, where it was taught random people."""
+"""Generators that commands load, and what the numbers of their latents are called.
+
+Labels are known of generators that were taught random people.
+"""
 
 import jax
 import numpy as np
@@ -6,6 +9,7 @@ import numpy as np
 from models.stylegan.directions import Directions, fit_directions
 from models.stylegan.generator import Generator, map_latents
 from models.stylegan.latents import LatentStatistics, latent_statistics, sample_latents
+from models.stylegan.stylegan_io import load_generator
 from recon.looks.latent_people import BLOCKS, LATENT_SIZE, pose_of_latent
 
 # Of blocks of several numbers, those that have a name of their own.
@@ -16,6 +20,22 @@ _PARTS = {
 }
 _SAMPLES = 10_000
 POSE = ("yaw", "pitch")  # in degrees; all other labels are deviations
+
+
+def load_coloured(name: str) -> Generator:
+    """Loads a generator, by its file or name, that paints coloured pictures of latents alone.
+
+    Raises:
+      ValueError: in one line, when it is none.
+    """
+    generator = load_generator(name)
+    channels, c_dim = generator.config.image_channels, generator.config.c_dim
+    if channels != 3 or c_dim:
+        raise ValueError(
+            f"expected a generator of coloured pictures without labels, found {channels} channels "
+            f"and labels of {c_dim} in {name}"
+        )
+    return generator
 
 
 def is_of_people(generator: Generator) -> bool:
