@@ -69,7 +69,7 @@ COMMANDS = {
     "train_stylegan --people": "--people --preset=ci --num_pictures=500 --pool={inputs}/pool "
     "--evaluate_every=50",
     "train_stylegan --images": "--images={inputs}/photos --preset=ci --evaluate_every=20",
-    "train_face_id": "--preset=ci --steps=20 --num_people=20 --judged=2 --evaluate_every=10 "
+    "train_face_id": "--preset=ci --steps=20 --num_people=20 --judged=5 --evaluate_every=10 "
     "--pool={inputs}/pool",
     "train_encoder": "--generator={inputs}/heads.safetensors --preset=ci --num_pictures=500 "
     "--pool={inputs}/pool",
